@@ -1,0 +1,200 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+)
+
+// The errors of a Store that a caller can act on, tested with errors.Is. Any other
+// error is the database's and never means that a row is missing.
+var (
+	ErrNoRow         = errors.New("no such row")
+	ErrDuplicateName = errors.New("a provider with this name exists")
+	// ErrBusy: another operation on this provider is under way.
+	ErrBusy = errors.New("another operation on this provider is under way")
+	// ErrLostOp: the operation's lease ran out and somebody else took the provider over.
+	ErrLostOp = errors.New("the operation lost its lease on the provider")
+	// ErrStale: the row is no longer what the caller read.
+	ErrStale = errors.New("the row has changed since it was read")
+)
+
+// Store keeps the broker's rows. Each method is one transaction: when it returns
+// an error nothing has changed, the audit events it was given included; when it
+// returns nil everything is durable. Every method is safe for concurrent use, by
+// several processes too, and honours ctx.
+//
+// A provider is visible when it is published and not deleted. Times are UTC with
+// microseconds; the store's clock is not used, so that tests and callers agree on
+// one.
+type Store interface {
+	ProviderStore
+	ConnectionStore
+	audit.Recorder
+
+	// AuditEvents returns the events that f selects, newest first.
+	AuditEvents(ctx context.Context, f audit.Filter) ([]audit.Event, error)
+	// PruneAudit deletes at most limit events older than before and returns how many.
+	PruneAudit(ctx context.Context, before time.Time, limit int) (int, error)
+	// Lease gives the named lease to holder until now+ttl, if nobody else holds it at
+	// now. Calling it again renews it.
+	Lease(ctx context.Context, name, holder string, now time.Time, ttl time.Duration) (bool, error)
+	// Ping checks that the database answers.
+	Ping(ctx context.Context) error
+	// Close releases the connections.
+	Close() error
+}
+
+// Op is a claim on a provider's row by one operation that spans the database and
+// a secret backend. It ends by the method that publishes its result, or when Until
+// has passed: then the next operation or the sweep may take over.
+type Op struct {
+	ID    uuid.UUID
+	Kind  OpKind
+	Until time.Time
+}
+
+// OpKind names what an operation does.
+type OpKind string
+
+// The kinds of operations.
+const (
+	OpRegister OpKind = "register" // the row is a reservation, not visible yet
+	OpUpdate   OpKind = "update"
+	OpDelete   OpKind = "delete"
+	OpRepair   OpKind = "repair" // the sweep
+)
+
+// Page selects a part of a listing: the rows that follow After in the order of
+// the listing, at most Limit of them. Zero fields mean from the start and all.
+type Page struct {
+	After uuid.UUID
+	Limit int
+}
+
+// Cleanup is a pair of credentials to be deleted from a backend: what a deletion,
+// a rename or an interrupted operation leaves behind.
+type Cleanup struct {
+	ID      uuid.UUID
+	Backend string
+	Key     string // as in credentials.Ref
+	// ProviderID and Generation fence the deletion: only values that carry the mark of
+	// this provider, of this generation or an earlier one, are proven to be meant.
+	ProviderID uuid.UUID
+	Generation int64
+	// Published: the provider had been published with this pair, so a value without
+	// any mark (a person has rotated it) is deleted too.
+	Published bool
+	After     time.Time // not before
+	Attempts  int
+	LastError string
+	CreatedAt time.Time
+}
+
+// ProviderStore keeps the providers.
+type ProviderStore interface {
+	// ReserveProvider inserts p as a reservation under op: it holds the name and is
+	// not visible. ErrDuplicateName if a reservation or a provider that is not deleted
+	// has the name.
+	ReserveProvider(ctx context.Context, p Provider, op Op) error
+	// PublishProvider makes the reservation visible, with the profile, credentials and
+	// times of p. ErrLostOp if op no longer holds it.
+	PublishProvider(ctx context.Context, p Provider, op Op, events ...audit.Event) error
+	// AbandonProvider deletes the reservation for good. Not an error if it is gone.
+	AbandonProvider(ctx context.Context, id uuid.UUID, op Op) error
+
+	// Provider returns a published provider, also a deleted one. ErrNoRow.
+	Provider(ctx context.Context, id uuid.UUID) (Provider, error)
+	// ProvidersByName returns the visible providers whose name is name without regard
+	// to case.
+	ProvidersByName(ctx context.Context, name string) ([]Provider, error)
+	// Providers returns the visible providers, newest first.
+	Providers(ctx context.Context, page Page) ([]Provider, error)
+
+	// BeginOp claims a visible provider (or a deleted one, for OpRepair) for op and
+	// returns it as it is then. ErrNoRow; ErrBusy while another operation's Until is
+	// after now. If incomplete, the credentials state becomes Incomplete in the same
+	// step, so that a crash from here on shows.
+	BeginOp(ctx context.Context, id uuid.UUID, op Op, now time.Time, incomplete bool) (Provider, error)
+	// UpdateProvider stores the profile, credentials and times of p and ends op. The
+	// pair at the old place may be handed over to cleanups, and cleanups that are not
+	// needed any more be dropped, in the same step. ErrLostOp, ErrDuplicateName.
+	UpdateProvider(ctx context.Context, p Provider, op Op, add []Cleanup, drop []uuid.UUID, events ...audit.Event) error
+	// DeleteProvider marks the provider deleted at p.DeletedAt with p's credentials,
+	// which frees its name, and ends op. ErrLostOp.
+	DeleteProvider(ctx context.Context, p Provider, op Op, add []Cleanup, events ...audit.Event) error
+	// EndOp gives the claim back and sets the credentials' state and generation. Not an
+	// error if the claim is lost.
+	EndOp(ctx context.Context, id uuid.UUID, op Op, state credentials.State, generation int64) error
+
+	// SetHealth stores what a flow learned.
+	SetHealth(ctx context.Context, id uuid.UUID, h Health) error
+	// SetCredentialsState stores what a flow learned, unless an operation holds the
+	// provider or its generation is another by now.
+	SetCredentialsState(ctx context.Context, id uuid.UUID, generation int64, s credentials.State) error
+
+	// ExpiredOps returns providers and reservations whose operation's Until has
+	// passed, with that operation.
+	ExpiredOps(ctx context.Context, now time.Time, limit int) ([]ExpiredOp, error)
+	// Orphans returns deleted providers that still have managed credentials in the
+	// named backend, no cleanup pending, and no connection that is active.
+	Orphans(ctx context.Context, backend string, limit int) ([]Provider, error)
+
+	// AddCleanups stores cleanups.
+	AddCleanups(ctx context.Context, cleanups ...Cleanup) error
+	// ClaimCleanups claims at most limit cleanups that are due at now and that nobody
+	// else has claimed, until then.
+	ClaimCleanups(ctx context.Context, now, until time.Time, limit int) ([]Cleanup, error)
+	// ClaimCleanupsAt claims every cleanup pending for one place, due or not. ErrBusy,
+	// claiming none, if somebody else has claimed one of them.
+	ClaimCleanupsAt(ctx context.Context, backend, key string, now, until time.Time) ([]Cleanup, error)
+	// FinishCleanup removes the cleanup, with events. Not an error if it is gone.
+	FinishCleanup(ctx context.Context, id uuid.UUID, events ...audit.Event) error
+	// PostponeCleanup ends the claim and notes a failed attempt. Not an error if it is gone.
+	PostponeCleanup(ctx context.Context, id uuid.UUID, after time.Time, lastError string) error
+}
+
+// ExpiredOp is an operation that did not end in time.
+type ExpiredOp struct {
+	Provider Provider
+	Op       Op
+}
+
+// ConnectionStore keeps the connections and their tokens.
+type ConnectionStore interface {
+	// CreateConnection inserts a pending connection. ErrNoRow if the provider is not
+	// visible.
+	CreateConnection(ctx context.Context, c Connection, events ...audit.Event) error
+	// Connection returns a connection. ErrNoRow.
+	Connection(ctx context.Context, id uuid.UUID) (Connection, error)
+	// ClaimConsent marks a pending connection's state as used and erases its code
+	// verifier, which it returns as part of the connection. ErrNoRow if the connection
+	// is not pending, has expired at now, or has been claimed already: of any number of
+	// concurrent claims one succeeds.
+	ClaimConsent(ctx context.Context, id uuid.UUID, now time.Time) (Connection, error)
+	// ReleaseConsent undoes a claim, so that the user can try again.
+	ReleaseConsent(ctx context.Context, id uuid.UUID, codeVerifier string) error
+	// CompleteConnection stores the token and makes the pending connection active.
+	// ErrNoRow if it is not pending any more.
+	CompleteConnection(ctx context.Context, id uuid.UUID, t StoredToken, now time.Time, events ...audit.Event) error
+	// SetStatus moves a connection from one status to another. ErrStale if it is not
+	// in the first.
+	SetStatus(ctx context.Context, id uuid.UUID, from, to ConnectionStatus, now time.Time, events ...audit.Event) error
+
+	// ReadToken returns what handing out the token needs. If the connection is active
+	// and has a token, e is durable when it returns; else e is not recorded. ErrNoRow.
+	ReadToken(ctx context.Context, id uuid.UUID, e audit.Event) (TokenView, error)
+	// Token returns the same without recording anything.
+	Token(ctx context.Context, id uuid.UUID) (TokenView, error)
+	// ReplaceToken stores t if the sealed token is still old. ErrStale if it is
+	// another one, or the connection is not active.
+	ReplaceToken(ctx context.Context, id uuid.UUID, old string, t StoredToken, now time.Time, events ...audit.Event) error
+	// Attention moves an active connection to attention if its sealed token is still
+	// old. ErrStale else.
+	Attention(ctx context.Context, id uuid.UUID, old string, now time.Time, events ...audit.Event) error
+}
