@@ -64,7 +64,7 @@ type OpKind string
 
 // The kinds of operations.
 const (
-	OpRegister OpKind = "register" // the row is a reservation, not visible yet
+	OpRegister OpKind = "register"
 	OpUpdate   OpKind = "update"
 	OpDelete   OpKind = "delete"
 	OpRepair   OpKind = "repair" // the sweep
@@ -116,18 +116,19 @@ type ProviderStore interface {
 	// Providers returns the visible providers, newest first.
 	Providers(ctx context.Context, page Page) ([]Provider, error)
 
-	// BeginOp claims a visible provider (or a deleted one, for OpRepair) for op and
-	// returns it as it is then. ErrNoRow; ErrBusy while another operation's Until is
-	// after now. If incomplete, the credentials state becomes Incomplete in the same
-	// step, so that a crash from here on shows.
+	// BeginOp claims a visible provider for op and returns it as it is then; for
+	// OpRepair also a deleted one or a reservation, which stays one. ErrNoRow; ErrBusy
+	// while another operation's Until is after now. If incomplete, the credentials
+	// state becomes Incomplete in the same step, so that a crash from here on shows.
 	BeginOp(ctx context.Context, id uuid.UUID, op Op, now time.Time, incomplete bool) (Provider, error)
 	// UpdateProvider stores the profile, credentials and times of p and ends op. The
 	// pair at the old place may be handed over to cleanups, and cleanups that are not
 	// needed any more be dropped, in the same step. ErrLostOp, ErrDuplicateName.
 	UpdateProvider(ctx context.Context, p Provider, op Op, add []Cleanup, drop []uuid.UUID, events ...audit.Event) error
 	// DeleteProvider marks the provider deleted at p.DeletedAt with p's credentials,
-	// which frees its name, and ends op. ErrLostOp.
-	DeleteProvider(ctx context.Context, p Provider, op Op, add []Cleanup, events ...audit.Event) error
+	// which frees its name, and ends op. Cleanups are added and dropped as in
+	// UpdateProvider. ErrLostOp.
+	DeleteProvider(ctx context.Context, p Provider, op Op, add []Cleanup, drop []uuid.UUID, events ...audit.Event) error
 	// EndOp gives the claim back and sets the credentials' state and generation. Not an
 	// error if the claim is lost.
 	EndOp(ctx context.Context, id uuid.UUID, op Op, state credentials.State, generation int64) error
@@ -163,6 +164,7 @@ type ProviderStore interface {
 type ExpiredOp struct {
 	Provider Provider
 	Op       Op
+	Reserved bool // the provider is a reservation, never published
 }
 
 // ConnectionStore keeps the connections and their tokens.
