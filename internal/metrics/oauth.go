@@ -1,0 +1,87 @@
+package metrics
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// oauthMetrics are the metrics of the flows. All but the refreshes keep the names
+// of the existing broker, which dashboards and alerts refer to.
+type oauthMetrics struct {
+	consents       prometheus.Counter
+	openidConsents prometheus.Counter
+	exchanges      *prometheus.CounterVec
+	exchangeTime   prometheus.Histogram
+	idTokens       prometheus.Counter
+	tokenGets      *prometheus.CounterVec
+	discoveries    *prometheus.CounterVec
+	discoveryTime  prometheus.Histogram
+	verifications  *prometheus.CounterVec
+	verifyTime     prometheus.Histogram
+	refreshes      *prometheus.CounterVec
+}
+
+func newOAuthMetrics(factory promauto.Factory) oauthMetrics {
+	counter := func(name, help string) prometheus.Counter {
+		return factory.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return factory.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	duration := func(name, help string) prometheus.Histogram {
+		return factory.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: callBuckets()})
+	}
+	return oauthMetrics{
+		consents:       counter("oauth_consents_created_total", "Consent flows begun."),
+		openidConsents: counter("oauth_consents_with_openid_total", "Consent flows begun with the scope openid."),
+		exchanges:      counters("oauth_token_exchanges_total", "Authorization codes exchanged, by outcome.", "status"),
+		exchangeTime:   duration("oauth_exchange_duration_seconds", "Time to exchange an authorization code."),
+		idTokens:       counter("oauth_id_tokens_returned_total", "Code exchanges that returned an ID token."),
+		tokenGets:      counters("oauth_token_get_total", "Stored tokens handed out, by provider id.", "provider", "has_id_token"),
+		discoveries:    counters("oidc_discovery_total", "OpenID Connect discoveries, by outcome.", "result"),
+		discoveryTime:  duration("oidc_discovery_duration_seconds", "Time of an OpenID Connect discovery."),
+		verifications:  counters("oidc_verifications_total", "ID tokens verified, by outcome.", "result"),
+		verifyTime:     duration("oidc_verification_duration_seconds", "Time to verify an ID token."),
+		refreshes:      counters("nexus_token_refreshes_total", "Token refreshes asked of providers, by outcome.", "result"),
+	}
+}
+
+// ConsentCreated counts a consent flow that has begun.
+func (m *Metrics) ConsentCreated(openid bool) {
+	m.oauth.consents.Inc()
+	if openid {
+		m.oauth.openidConsents.Inc()
+	}
+}
+
+// TokenExchange counts the exchange of an authorization code.
+func (m *Metrics) TokenExchange(status string, took time.Duration) {
+	m.oauth.exchanges.WithLabelValues(status).Inc()
+	m.oauth.exchangeTime.Observe(took.Seconds())
+}
+
+// IDTokenReturned counts an exchange that returned an ID token.
+func (m *Metrics) IDTokenReturned() { m.oauth.idTokens.Inc() }
+
+// TokenGet counts a stored token that was handed out.
+func (m *Metrics) TokenGet(providerID string, hasIDToken bool) {
+	m.oauth.tokenGets.WithLabelValues(providerID, strconv.FormatBool(hasIDToken)).Inc()
+}
+
+// Discovery counts an OpenID Connect discovery.
+func (m *Metrics) Discovery(result string, took time.Duration) {
+	m.oauth.discoveries.WithLabelValues(result).Inc()
+	m.oauth.discoveryTime.Observe(took.Seconds())
+}
+
+// Verification counts the verification of an ID token.
+func (m *Metrics) Verification(result string, took time.Duration) {
+	m.oauth.verifications.WithLabelValues(result).Inc()
+	m.oauth.verifyTime.Observe(took.Seconds())
+}
+
+// Refresh counts a token refresh that was asked of a provider.
+func (m *Metrics) Refresh(result string) { m.oauth.refreshes.WithLabelValues(result).Inc() }
