@@ -1,0 +1,23 @@
+package oauth
+
+import "net/url"
+
+// endpointURL parses the URL of an endpoint. An endpoint is absolute, http or
+// https, and has neither a fragment (RFC 6749 §3.1, §3.2) nor user information,
+// which would be a credential in a URL. The reason quotes nothing of raw.
+func endpointURL(raw string) (u *url.URL, reason string) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, "is not valid"
+	case u.Scheme != "https" && u.Scheme != "http":
+		return nil, "does not begin with https:// or http://"
+	case u.Host == "" || u.Hostname() == "":
+		return nil, "has no host"
+	case u.User != nil:
+		return nil, "contains user information"
+	case u.Fragment != "" || u.RawFragment != "":
+		return nil, "contains a fragment"
+	}
+	return u, ""
+}

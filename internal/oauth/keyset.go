@@ -1,0 +1,97 @@
+package oauth
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+const (
+	keysOp     = "fetching the signing keys"
+	keySetTTL  = time.Hour
+	maxKeySets = 1_000
+	// keySetRest is how long a key set is left alone before a signature that none of
+	// its keys made causes another fetch.
+	keySetRest = 5 * time.Second
+)
+
+// keySet is what a provider signs with: public keys only.
+type keySet []jose.JSONWebKey
+
+// verifyWith calls verify with each key that may have made the signature, until one
+// has. Providers change keys without notice: if none has, the set is fetched anew
+// and tried once more (OpenID Connect Core 1.0 §10.1.1). found is false if that did
+// not help either.
+func (c *Client) verifyWith(ctx context.Context, uri, keyID string, verify func(key any) bool) (found bool, err error) {
+	fetch := func(ctx context.Context) (keySet, error) { return c.fetchKeys(ctx, uri) }
+	e, cached := c.keySets.get(uri)
+	if !cached {
+		if e, err = c.keySets.fetch(ctx, uri, 0, fetch); err != nil {
+			return false, asError(keysOp, err)
+		}
+	}
+	if e.value.any(keyID, verify) {
+		return true, nil
+	}
+	if !cached || c.now().Sub(e.at) < keySetRest {
+		return false, nil
+	}
+	if e, err = c.keySets.fetch(ctx, uri, e.serial, fetch); err != nil {
+		return false, asError(keysOp, err)
+	}
+	return e.value.any(keyID, verify), nil
+}
+
+// any reports whether verify accepts a key that has the id; without an id, any key.
+func (s keySet) any(keyID string, verify func(key any) bool) bool {
+	for _, k := range s {
+		if (keyID == "" || k.KeyID == keyID) && verify(k.Key) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Client) fetchKeys(ctx context.Context, uri string) (keySet, error) {
+	u, reason := endpointURL(uri)
+	if reason != "" {
+		return nil, &Error{Op: keysOp, Reason: "the jwks_uri " + reason}
+	}
+	a, err := c.getJSON(ctx, keysOp, u.String())
+	if err != nil {
+		return nil, err
+	}
+	if a.status != http.StatusOK {
+		return nil, &Error{Op: keysOp, Status: a.status, RetryAfter: c.retryAfter(a)}
+	}
+	keys, reason := readKeys(a.body)
+	if reason != "" {
+		return nil, &Error{Op: keysOp, Status: a.status, Reason: reason}
+	}
+	return keys, nil
+}
+
+// readKeys reads a JWK set (RFC 7517 §5). Keys that cannot be used are passed over,
+// as the RFC says: unknown types, encryption keys, and above all symmetric ones,
+// which a published document cannot hold.
+func readKeys(document []byte) (keys keySet, reason string) {
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if json.Unmarshal(document, &set) != nil || set.Keys == nil {
+		return nil, "the answer is not a key set"
+	}
+	for _, raw := range set.Keys {
+		var k jose.JSONWebKey
+		if json.Unmarshal(raw, &k) == nil && k.Valid() && k.IsPublic() && k.Use != "enc" {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, "the key set has no usable key"
+	}
+	return keys, ""
+}
