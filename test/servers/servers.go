@@ -85,6 +85,7 @@ type Process struct {
 	done    chan struct{}
 	err     error // of Wait, after done
 	cleanup func()
+	quit    syscall.Signal // asks it to end; zero: SIGTERM
 	once    sync.Once
 }
 
@@ -116,7 +117,11 @@ func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 // removes its files. It may be called more than once.
 func (p *Process) Stop() {
 	p.once.Do(func() {
-		_ = p.Signal(syscall.SIGTERM)
+		quit := p.quit
+		if quit == 0 {
+			quit = syscall.SIGTERM
+		}
+		_ = p.Signal(quit)
 		select {
 		case <-p.done:
 		case <-time.After(10 * time.Second):
