@@ -22,6 +22,9 @@ var (
 	ErrLostOp = errors.New("the operation lost its lease on the provider")
 	// ErrStale: the row is no longer what the caller read.
 	ErrStale = errors.New("the row has changed since it was read")
+	// ErrUnstorable: a text holds a NUL byte, is not UTF-8 or is longer than its column,
+	// or an object is no valid JSON. It is the caller's input that is wrong.
+	ErrUnstorable = errors.New("the database cannot hold this text")
 )
 
 // Store keeps the broker's rows. Each method is one transaction: when it returns
@@ -32,6 +35,11 @@ var (
 // A provider is visible when it is published and not deleted. Times are UTC with
 // microseconds; the store's clock is not used, so that tests and callers agree on
 // one.
+//
+// What a caller chose and the database cannot hold is refused with ErrUnstorable. In
+// what is only recorded (audit events, health messages, errors of cleanups) such
+// characters are replaced instead, and an address that is none is left out: a strange
+// user agent must not keep a token from its owner.
 type Store interface {
 	ProviderStore
 	ConnectionStore
@@ -71,7 +79,8 @@ const (
 )
 
 // Page selects a part of a listing: the rows that follow After in the order of
-// the listing, at most Limit of them. Zero fields mean from the start and all.
+// the listing, at most Limit of them. Zero fields mean from the start and all. Nothing
+// follows an After that does not exist.
 type Page struct {
 	After uuid.UUID
 	Limit int
@@ -91,9 +100,12 @@ type Cleanup struct {
 	// any mark (a person has rotated it) is deleted too.
 	Published bool
 	After     time.Time // not before
-	Attempts  int
-	LastError string
-	CreatedAt time.Time
+	// ClaimedUntil: whoever stored or claimed the cleanup is at work on it until then;
+	// zero: nobody.
+	ClaimedUntil time.Time
+	Attempts     int
+	LastError    string
+	CreatedAt    time.Time
 }
 
 // ProviderStore keeps the providers.
@@ -116,10 +128,11 @@ type ProviderStore interface {
 	// Providers returns the visible providers, newest first.
 	Providers(ctx context.Context, page Page) ([]Provider, error)
 
-	// BeginOp claims a visible provider for op and returns it as it is then; for
-	// OpRepair also a deleted one or a reservation, which stays one. ErrNoRow; ErrBusy
-	// while another operation's Until is after now. If incomplete, the credentials
-	// state becomes Incomplete in the same step, so that a crash from here on shows.
+	// BeginOp claims a visible provider for op and returns it as it was just before;
+	// for OpRepair also a deleted one or a reservation, which stays one. ErrNoRow;
+	// ErrBusy while another operation's Until is after now. If incomplete, the
+	// credentials state becomes Incomplete in the same step (the provider returned
+	// still has the old one), so that a crash from here on shows.
 	BeginOp(ctx context.Context, id uuid.UUID, op Op, now time.Time, incomplete bool) (Provider, error)
 	// UpdateProvider stores the profile, credentials and times of p and ends op. The
 	// pair at the old place may be handed over to cleanups, and cleanups that are not
@@ -133,7 +146,7 @@ type ProviderStore interface {
 	// error if the claim is lost.
 	EndOp(ctx context.Context, id uuid.UUID, op Op, state credentials.State, generation int64) error
 
-	// SetHealth stores what a flow learned.
+	// SetHealth stores what a flow learned. Not an error if the provider is gone.
 	SetHealth(ctx context.Context, id uuid.UUID, h Health) error
 	// SetCredentialsState stores what a flow learned, unless an operation holds the
 	// provider or its generation is another by now.
@@ -143,13 +156,16 @@ type ProviderStore interface {
 	// passed, with that operation.
 	ExpiredOps(ctx context.Context, now time.Time, limit int) ([]ExpiredOp, error)
 	// Orphans returns deleted providers that still have managed credentials in the
-	// named backend, no cleanup pending, and no connection that is active.
+	// named backend and no connection that is active.
 	Orphans(ctx context.Context, backend string, limit int) ([]Provider, error)
+	// DetachCredentials clears the credentials of an orphan's row and hands the pair
+	// over to c in the same step. ErrStale if it is no orphan any more.
+	DetachCredentials(ctx context.Context, id uuid.UUID, c Cleanup) error
 
 	// AddCleanups stores cleanups.
 	AddCleanups(ctx context.Context, cleanups ...Cleanup) error
 	// ClaimCleanups claims at most limit cleanups that are due at now and that nobody
-	// else has claimed, until then.
+	// has claimed at now, for the caller until then.
 	ClaimCleanups(ctx context.Context, now, until time.Time, limit int) ([]Cleanup, error)
 	// ClaimCleanupsAt claims every cleanup pending for one place, due or not. ErrBusy,
 	// claiming none, if somebody else has claimed one of them.
@@ -179,7 +195,8 @@ type ConnectionStore interface {
 	// is not pending, has expired at now, or has been claimed already: of any number of
 	// concurrent claims one succeeds.
 	ClaimConsent(ctx context.Context, id uuid.UUID, now time.Time) (Connection, error)
-	// ReleaseConsent undoes a claim, so that the user can try again.
+	// ReleaseConsent undoes a claim, so that the user can try again. ErrNoRow if the
+	// connection is not pending and claimed.
 	ReleaseConsent(ctx context.Context, id uuid.UUID, codeVerifier string) error
 	// CompleteConnection stores the token and makes the pending connection active.
 	// ErrNoRow if it is not pending any more.
