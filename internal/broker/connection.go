@@ -43,6 +43,7 @@ type TokenView struct {
 	ConnectionID uuid.UUID
 	Status       ConnectionStatus
 	Token        StoredToken // zero if none is stored
+	Scopes       []string    // that the connection was asked for with
 	ProviderID   uuid.UUID
 	AuthType     string
 	Params       Params

@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 
 	"github.com/nexus-broker/nexus-broker/secret"
 )
@@ -27,6 +28,8 @@ func (f *Field[T]) UnmarshalJSON(b []byte) error {
 	}
 	return json.Unmarshal(b, &f.Value)
 }
+
+var errNotAString = errors.New("a credential must be a JSON string")
 
 // SecretText is a JSON string that holds a credential and does not print itself.
 type SecretText struct{ secret.Value }

@@ -3,93 +3,104 @@
 package broker
 
 import (
-	"encoding/json"
-	"errors"
+	"context"
+	"log/slog"
 	"net/url"
+	"sync"
 	"time"
 
-	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
 
+	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/internal/metrics"
 	"github.com/nexus-broker/nexus-broker/internal/oauth"
+	"github.com/nexus-broker/nexus-broker/internal/seal"
 )
 
-var errNotAString = errors.New("a credential must be a JSON string")
-
-// ProviderView is a provider as an administrator may see it. Pair is set only
-// where the values may be shown: internal backend, no redaction.
-type ProviderView struct {
-	Provider     Provider
-	ClientID     string
-	ClientSecret string
-	// ShowCredentials: the answer has the "credentials" object.
-	ShowCredentials bool
-	Location        string // of the credentials, for a person
-}
-
-// ConsentRequest asks for a user's consent.
-type ConsentRequest struct {
-	WorkspaceID string
-	ProviderID  string // as sent: what is no UUID is a provider that does not exist
-	Scopes      []string
-	ReturnURL   string
-}
-
-// Consent is where the user shall go.
-type Consent struct {
-	AuthURL    string
-	State      string
-	Scopes     []string // as requested; nil when absent
-	ProviderID uuid.UUID
-}
-
-// Callback is what a provider's redirect carried.
-type Callback struct {
-	Code, State      string
-	Error            string // the provider's "error"
-	Issuer           string // RFC 9207 "iss", "" if absent
-	ErrorDescription string // never shown to anybody; logged as present only
-}
-
-// CaptureForm is what a static provider wants of the user.
-type CaptureForm struct {
-	ProviderName string
-	Schema       json.RawMessage
-}
-
-// Redirect is where the browser goes after a flow, with its query complete.
-type Redirect struct{ URL string }
-
-// TokenAnswer is what GET /connections/{id}/token answers, apart from encoding.
-type TokenAnswer struct {
-	AuthType  string
-	Strategy  json.RawMessage // never nil
-	Token     oauth.TokenSet  // the provider's fields, or the captured credentials
-	ExpiresAt time.Time       // zero: the provider gave no expires_in
-	Expired   bool            // meaningful with ExpiresAt
-}
-
-// Readiness is what GET /health/ready answers.
-type Readiness struct {
-	Status   string // "ready", "degraded", "unavailable"
-	Database Component
-	Secrets  Component
-}
-
-// Component is the state of one thing that the broker depends on.
-type Component struct {
-	Backend string // of the secret backend
-	Status  string // "ok" or "unavailable", "denied"
-	Since   time.Time
-	Message string
-}
-
-// Config is what the flows need to know.
+// Config is what an operator decides of the flows.
 type Config struct {
-	BaseURL              *url.URL
+	BaseURL              *url.URL // public; RedirectPath and the capture page lie below it
 	RedirectPath         string
-	StateKey             []byte
+	StateKey             []byte // 32 bytes, shared with programs that verify a state
 	EnforceReturnURL     bool
-	AllowedReturnDomains []string
+	AllowedReturnDomains []string // host names; "*.example.com" matches subdomains
 	RedactClientSecrets  bool
 	AuditRetention       time.Duration // zero: for ever
+	SecretTimeout        time.Duration // one call to a secret backend; bounds operations
+}
+
+// Deps are the rooms next door. All are needed.
+type Deps struct {
+	Store       Store
+	Credentials *credentials.Service
+	OAuth       *oauth.Client
+	Keyring     *seal.Keyring
+	Metrics     *metrics.Metrics
+	Logger      *slog.Logger
+	Now         func() time.Time // nil: time.Now
+}
+
+// Service runs the flows. It is safe for concurrent use.
+type Service struct {
+	cfg     Config
+	store   Store
+	creds   *credentials.Service
+	oauth   *oauth.Client
+	keyring *seal.Keyring
+	metrics *metrics.Metrics
+	log     *slog.Logger
+	clock   func() time.Time
+
+	refreshes singleflight.Group // by connection id
+	health    healthCache
+	ready     readiness
+
+	// work counts what outlives the request that began it: a token that has been
+	// rotated at the provider must still be stored.
+	work    sync.WaitGroup
+	closing chan struct{}
+	once    sync.Once
+}
+
+// New returns a Service. Close ends it.
+func New(cfg Config, d Deps) *Service {
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	return &Service{
+		cfg: cfg, store: d.Store, creds: d.Credentials, oauth: d.OAuth, keyring: d.Keyring,
+		metrics: d.Metrics, log: d.Logger, clock: d.Now, closing: make(chan struct{}),
+	}
+}
+
+// Close waits until everything that must be stored is stored, or ctx ends.
+func (s *Service) Close(ctx context.Context) error {
+	s.once.Do(func() { close(s.closing) })
+	done := make(chan struct{})
+	go func() { s.work.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// now is UTC with the microseconds that a database keeps.
+func (s *Service) now() time.Time { return s.clock().UTC().Truncate(time.Microsecond) }
+
+// note records events that are not worth failing for: what they tell of has gone
+// wrong already. A database that does not take them is logged.
+func (s *Service) note(ctx context.Context, events ...audit.Event) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := s.store.Record(ctx, events...); err != nil {
+		s.log.ErrorContext(ctx, "audit event not recorded", "event_type", events[0].Type, "error", err)
+	}
+}
+
+// AuditEvents returns the events that f selects, newest first.
+func (s *Service) AuditEvents(ctx context.Context, f audit.Filter) ([]audit.Event, error) {
+	return s.store.AuditEvents(ctx, f)
 }

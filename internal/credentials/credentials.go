@@ -4,6 +4,8 @@
 package credentials
 
 import (
+	"github.com/google/uuid"
+
 	"github.com/nexus-broker/nexus-broker/secret"
 )
 
@@ -12,6 +14,9 @@ const (
 	ClientIDKey     = "client_id"
 	ClientSecretKey = "client_secret"
 )
+
+// Internal names the backend that keeps values, sealed, in the broker's database.
+const Internal = "internal"
 
 // Pair is a provider's client credentials. ClientSecret is zero for a public
 // client; both may be zero for a provider that is not OAuth.
@@ -39,6 +44,9 @@ const (
 // Ref is what a provider's row says of its credentials. The zero Ref means that
 // the provider has none.
 type Ref struct {
+	// ProviderID is the provider whose row this is, uuid.Nil where that is not known.
+	// Caches tell by it a provider from an earlier one of the same name.
+	ProviderID uuid.UUID
 	// Backend names the backend that holds the pair, as in SECRET_BACKEND.
 	Backend string
 	// Key is what both keys begin with: "<provider name>" or "id.<uuid>".

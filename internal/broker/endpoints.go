@@ -1,0 +1,114 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/internal/oauth"
+)
+
+// hasOpenID reports whether the scopes ask for an ID token.
+func hasOpenID(scopes []string) bool {
+	return slices.ContainsFunc(scopes, func(s string) bool {
+		return strings.EqualFold(strings.TrimSpace(s), "openid")
+	})
+}
+
+// endpoints returns the endpoints of a provider: discovered where the profile or an
+// openid scope asks for it and the issuer answers, else the profile's own.
+func (s *Service) endpoints(ctx context.Context, p Provider, scopes []string) (oauth.Metadata, error) {
+	profile := p.Profile
+	own := oauth.Metadata{
+		Issuer: profile.Issuer, AuthorizationEndpoint: profile.AuthURL,
+		TokenEndpoint: profile.TokenURL, RevocationEndpoint: profile.RevocationURL,
+	}
+	if !profile.EnableDiscovery && !hasOpenID(scopes) {
+		return own, nil
+	}
+	found, err := s.discover(ctx, profile)
+	if err == nil {
+		if profile.RevocationURL != "" {
+			found.RevocationEndpoint = profile.RevocationURL
+		}
+		return found, nil
+	}
+	s.log.InfoContext(ctx, "discovery failed", "provider_id", p.ID, "error", err)
+	if own.AuthorizationEndpoint != "" && own.TokenEndpoint != "" {
+		return own, nil
+	}
+	s.learn(ctx, p, HealthUnreachable, "OIDC discovery failed")
+	return own, &Error{Code: CodeUpstreamError, Err: err,
+		Message: "the provider's OIDC discovery does not answer and the profile names no endpoints"}
+}
+
+func (s *Service) discover(ctx context.Context, profile Profile) (oauth.Metadata, error) {
+	issuer := profile.Issuer
+	if issuer == "" {
+		derived, err := oauth.DeriveIssuer(profile.AuthURL)
+		if err != nil {
+			return oauth.Metadata{}, err
+		}
+		issuer = derived
+	}
+	return s.oauth.Discover(ctx, issuer)
+}
+
+// clientAuth is how the provider's client authenticates, with pair.
+func (p Profile) clientAuth(pair credentials.Pair) oauth.ClientAuth {
+	return oauth.ClientAuth{
+		Style: oauth.ParseAuthStyle(p.AuthHeader), ID: pair.ClientID, Secret: pair.ClientSecret,
+	}
+}
+
+// withPair calls a provider's token endpoint with its credentials. If the provider
+// refuses them they are read again past the cache, and if they have changed the
+// call is made once more: that is how a rotation in the vault takes effect at once.
+func (s *Service) withPair(ctx context.Context, p Provider, call func(credentials.Pair) (oauth.TokenSet, error)) (oauth.TokenSet, error) {
+	pair, err := s.flowPair(ctx, p)
+	if err != nil {
+		return oauth.TokenSet{}, err
+	}
+	tokens, err := call(pair)
+	if refused(err) {
+		fresh, changed, reloadErr := s.creds.Reload(ctx, p.Credentials, pair)
+		if reloadErr != nil {
+			return tokens, s.secretError(p.Credentials, CodeCredentialsNotFoundAtFlow, reloadErr)
+		}
+		if changed {
+			tokens, err = call(fresh)
+		}
+	}
+	switch {
+	case err == nil:
+		s.learn(ctx, p, HealthHealthy, "")
+	case refused(err):
+		const message = "the provider refused the client credentials; the administrator of the provider must correct them"
+		s.learn(ctx, p, HealthCredentialsRejected, message)
+		return tokens, &Error{Code: CodeCredentialsRejected, Err: err, Message: message}
+	case unreachable(err):
+		s.learn(ctx, p, HealthUnreachable, err.Error())
+	}
+	return tokens, err
+}
+
+// refused reports whether the provider did not accept the client's credentials
+// (RFC 6749 §5.2).
+func refused(err error) bool { return oauthCode(err) == "invalid_client" }
+
+func unreachable(err error) bool {
+	var e *oauth.Error
+	return errors.As(err, &e) && (e.Status == 0 || e.Status >= 500)
+}
+
+// oauthCode returns the OAuth error code of a provider's answer, "" if err is
+// something else or the provider named none that is known.
+func oauthCode(err error) string {
+	var e *oauth.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}

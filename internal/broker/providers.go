@@ -1,0 +1,79 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+)
+
+// Provider returns a provider as an administrator may see it. The client
+// credentials are shown only where they lie in the broker's own database and are
+// not redacted.
+func (s *Service) Provider(ctx context.Context, id uuid.UUID) (ProviderView, error) {
+	p, err := s.visible(ctx, id)
+	if err != nil {
+		return ProviderView{}, err
+	}
+	ref := p.Credentials
+	view := ProviderView{Provider: p}
+	if ref.IsZero() {
+		return view, nil
+	}
+	view.Location = s.creds.Locate(ref)
+	if ref.Backend != credentials.Internal || s.creds.External() || s.cfg.RedactClientSecrets {
+		view.ShowCredentials = true
+		return view, nil
+	}
+	ref.Optional = true // a value that is missing is left out
+	pair, err := s.creds.Read(ctx, ref)
+	if err != nil {
+		return ProviderView{}, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
+	}
+	view.ClientID, view.ClientSecret = pair.ClientID, pair.ClientSecret
+	return view, nil
+}
+
+// ProviderIDByName returns the provider with this name, without regard to case; the
+// newest if an old database holds several.
+func (s *Service) ProviderIDByName(ctx context.Context, name string) (uuid.UUID, error) {
+	found, err := s.store.ProvidersByName(ctx, name)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if len(found) == 0 {
+		return uuid.Nil, fail(CodeProviderNotFound, "no provider has this name")
+	}
+	return found[0].ID, nil
+}
+
+// Providers returns the providers, newest first.
+func (s *Service) Providers(ctx context.Context, page Page) ([]Provider, error) {
+	return s.store.Providers(ctx, page)
+}
+
+// flowPair returns the credentials for a flow of p. It notes on the provider what a
+// failure tells.
+func (s *Service) flowPair(ctx context.Context, p Provider) (credentials.Pair, error) {
+	pair, err := s.creds.Get(ctx, p.Credentials)
+	if err == nil {
+		return pair, nil
+	}
+	failure := s.secretError(p.Credentials, CodeCredentialsNotFoundAtFlow, err)
+	if failure.Code == CodeCredentialsNotFoundAtFlow {
+		s.learn(ctx, p, HealthCredentialsMissing, failure.Message)
+		s.noteState(ctx, p, credentials.Missing)
+	}
+	return credentials.Pair{}, failure
+}
+
+// noteState stores what a flow learned of the stored pair, if it is news.
+func (s *Service) noteState(ctx context.Context, p Provider, state credentials.State) {
+	if p.Credentials.State == state {
+		return
+	}
+	if err := s.store.SetCredentialsState(ctx, p.ID, p.Credentials.Generation, state); err != nil {
+		s.log.WarnContext(ctx, "state of credentials not stored", "provider_id", p.ID, "error", err)
+	}
+}

@@ -1,0 +1,194 @@
+package broker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+
+	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/internal/oauth"
+)
+
+// Refresh gets a new token from the provider and stores it. Callers of one
+// connection at one time share one request. A refresh that has begun goes on to its
+// end when its caller has gone: a rotated token that is not stored is lost.
+func (s *Service) Refresh(ctx context.Context, id uuid.UUID) (TokenAnswer, error) {
+	leader := false
+	shared := s.refreshes.DoChan(id.String(), func() (any, error) {
+		leader = true
+		s.work.Add(1)
+		defer s.work.Done()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTime)
+		defer cancel()
+		return s.refresh(ctx, id)
+	})
+	select {
+	case <-ctx.Done():
+		return TokenAnswer{}, ctx.Err()
+	case r := <-shared:
+		if r.Err != nil {
+			return TokenAnswer{}, r.Err
+		}
+		if !leader { // the leader's audit row came with the token
+			e := audit.New(ctx, audit.TokenRetrieved, id, map[string]any{"via": "refresh"})
+			if err := s.store.Record(ctx, e); err != nil {
+				return TokenAnswer{}, err
+			}
+		}
+		return r.Val.(TokenAnswer), nil
+	}
+}
+
+func (s *Service) refresh(ctx context.Context, id uuid.UUID) (TokenAnswer, error) {
+	view, current, err := s.refreshable(ctx, id)
+	if err != nil {
+		return TokenAnswer{}, err
+	}
+	p, err := s.store.Provider(ctx, view.ProviderID)
+	if errors.Is(err, ErrNoRow) || err == nil && p.Deleted() && p.Credentials.IsZero() {
+		return TokenAnswer{}, fail(CodeProviderNotFound, "the provider of this connection has been deleted")
+	}
+	if err != nil {
+		return TokenAnswer{}, err
+	}
+	fresh, err := s.askForToken(ctx, p, view, current)
+	if err != nil {
+		s.metrics.Refresh("error")
+		return s.refreshFailed(ctx, view, err)
+	}
+	s.metrics.Refresh("success")
+	return s.storeRefreshed(ctx, view, current, fresh)
+}
+
+// refreshable returns a connection whose token can be refreshed, and the token.
+func (s *Service) refreshable(ctx context.Context, id uuid.UUID) (TokenView, oauth.TokenSet, error) {
+	view, err := s.store.Token(ctx, id)
+	switch {
+	case errors.Is(err, ErrNoRow):
+		return view, oauth.TokenSet{}, errNoConnection()
+	case err != nil:
+		return view, oauth.TokenSet{}, err
+	case view.Status != StatusActive:
+		return view, oauth.TokenSet{}, fail(CodeConnectionNotFound, "the connection is not active")
+	case view.AuthType != AuthOAuth2:
+		return view, oauth.TokenSet{}, fail(CodeStaticToken, "static credentials are not refreshed")
+	case view.Token.Sealed == "":
+		return view, oauth.TokenSet{}, fail(CodeTokenNotFound, "the connection has no token")
+	}
+	current, err := s.openToken(id, view.Token)
+	if err == nil && current.Text("refresh_token").IsZero() {
+		return view, current, fail(CodeNoRefreshToken, "the provider gave no refresh token")
+	}
+	return view, current, err
+}
+
+func (s *Service) askForToken(ctx context.Context, p Provider, view TokenView, current oauth.TokenSet) (oauth.TokenSet, error) {
+	endpoints, err := s.endpoints(ctx, p, view.Scopes)
+	if err != nil {
+		return oauth.TokenSet{}, err
+	}
+	return s.withPair(ctx, p, func(pair credentials.Pair) (oauth.TokenSet, error) {
+		return s.oauth.Refresh(ctx, oauth.Refresh{
+			TokenRequest: oauth.TokenRequest{
+				Endpoint: endpoints.TokenEndpoint, Auth: p.Profile.clientAuth(pair),
+				JSON: p.Profile.Params.jsonTokenRequest(),
+			},
+			RefreshToken: current.Text("refresh_token"),
+		})
+	})
+}
+
+// refreshFailed decides what a failure means for the connection: only
+// invalid_grant ends it, and that only if the token that was refused is still the
+// one that is stored.
+func (s *Service) refreshFailed(ctx context.Context, view TokenView, err error) (TokenAnswer, error) {
+	var known *Error
+	if errors.As(err, &known) {
+		return TokenAnswer{}, known
+	}
+	code := oauthCode(err)
+	s.log.WarnContext(ctx, "refresh failed", "connection_id", view.ConnectionID, "error", err)
+	if code != "invalid_grant" {
+		upstream := &Error{Code: CodeUpstreamError, Err: err, Message: "the provider did not refresh the token; try again later"}
+		if code != "" {
+			upstream.Details = map[string]any{"provider_error": code}
+		}
+		var e *oauth.Error
+		if errors.As(err, &e) {
+			upstream.RetryAfter = e.RetryAfter
+		}
+		return TokenAnswer{}, upstream
+	}
+	event := audit.New(ctx, audit.TokenRefreshFatal, view.ConnectionID, map[string]any{"provider_error": code})
+	err = s.persist(ctx, func(ctx context.Context) error {
+		return s.store.Attention(ctx, view.ConnectionID, view.Token.Sealed, s.now(), event)
+	})
+	if errors.Is(err, ErrStale) {
+		return s.newer(ctx, view.ConnectionID)
+	}
+	if err != nil {
+		return TokenAnswer{}, err
+	}
+	return TokenAnswer{}, errAttention()
+}
+
+// storeRefreshed stores a refreshed token. What it replaces must be the token that
+// was refreshed: a slower, older refresh never overwrites a newer token.
+func (s *Service) storeRefreshed(ctx context.Context, view TokenView, current, fresh oauth.TokenSet) (TokenAnswer, error) {
+	received := s.now()
+	merged := current.Merge(fresh)
+	stored, err := s.sealToken(view.ConnectionID, merged, received)
+	if err != nil {
+		return TokenAnswer{}, err
+	}
+	event := audit.New(ctx, audit.TokenRefreshed, view.ConnectionID, nil)
+	for {
+		err = s.persist(ctx, func(ctx context.Context) error {
+			return s.store.ReplaceToken(ctx, view.ConnectionID, view.Token.Sealed, stored, s.now(), event)
+		})
+		if !errors.Is(err, ErrStale) {
+			break
+		}
+		resealed, ok := s.resealed(ctx, view, current)
+		if !ok {
+			return s.newer(ctx, view.ConnectionID)
+		}
+		view = resealed
+	}
+	if err != nil {
+		s.note(ctx, audit.New(ctx, audit.TokenStorageFailed, view.ConnectionID, nil))
+		return TokenAnswer{}, err
+	}
+	view.Token = stored
+	return s.answer(view)
+}
+
+// resealed reports whether the row changed only in how the same token is sealed, as
+// a rotation of the encryption key does.
+func (s *Service) resealed(ctx context.Context, view TokenView, current oauth.TokenSet) (TokenView, bool) {
+	now, err := s.store.Token(ctx, view.ConnectionID)
+	if err != nil || now.Status != StatusActive || now.Token.Sealed == view.Token.Sealed {
+		return now, false
+	}
+	stored, err := s.openToken(view.ConnectionID, now.Token)
+	return now, err == nil && stored.Text("refresh_token").Equal(current.Text("refresh_token")) &&
+		stored.Text("access_token").Equal(current.Text("access_token"))
+}
+
+// newer hands out the token that somebody else has stored meanwhile.
+func (s *Service) newer(ctx context.Context, id uuid.UUID) (TokenAnswer, error) {
+	e := audit.New(ctx, audit.TokenRetrieved, id, map[string]any{"via": "refresh"})
+	view, err := s.store.ReadToken(ctx, id, e)
+	if errors.Is(err, ErrNoRow) {
+		return TokenAnswer{}, errNoConnection()
+	}
+	if err == nil {
+		err = usable(view)
+	}
+	if err != nil {
+		return TokenAnswer{}, err
+	}
+	return s.answer(view)
+}

@@ -1,0 +1,228 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/secret"
+)
+
+// Register creates a provider: it reserves the row, writes the credentials, and
+// publishes the row. Whatever fails, nothing is left that blocks the name, and no
+// value that the broker wrote.
+func (s *Service) Register(ctx context.Context, in ProfileInput) (uuid.UUID, error) {
+	profile := in.apply(Profile{})
+	if err := profile.validate(); err != nil {
+		return uuid.Nil, err
+	}
+	pair, err := in.pair()
+	if err != nil {
+		return uuid.Nil, err
+	}
+	now := s.now()
+	p := Provider{ID: uuid.New(), Profile: profile, CreatedAt: now, UpdatedAt: now,
+		Health: Health{Status: HealthUnknown}}
+	if p.Credentials, err = s.newRef(p.ID, profile, pair); err != nil {
+		return uuid.Nil, err
+	}
+	if err := s.register(ctx, p, pair); err != nil {
+		return uuid.Nil, err
+	}
+	return p.ID, nil
+}
+
+func (s *Service) register(ctx context.Context, p Provider, pair credentials.Pair) error {
+	ctx, cancel := s.opContext(ctx)
+	defer cancel()
+	op, err := s.reserve(ctx, p)
+	if err != nil {
+		return err
+	}
+	if p.Credentials, err = s.placeCredentials(ctx, p, op, pair); err != nil {
+		s.abandon(ctx, p.ID, op)
+		return err
+	}
+	err = s.store.PublishProvider(ctx, p, op, audit.New(ctx, audit.ProviderCreated, uuid.Nil, providerData(p)))
+	if err != nil {
+		s.unregister(ctx, p, op)
+		return err
+	}
+	return nil
+}
+
+// reserve takes the name. A reservation that a dead process left behind is cleared
+// away first.
+func (s *Service) reserve(ctx context.Context, p Provider) (Op, error) {
+	op := s.newOp(OpRegister)
+	err := s.store.ReserveProvider(ctx, p, op)
+	if errors.Is(err, ErrDuplicateName) {
+		s.repairExpired(ctx)
+		err = s.store.ReserveProvider(ctx, p, op)
+	}
+	if errors.Is(err, ErrDuplicateName) {
+		return op, fail(CodeInvalidProviderName, fmt.Sprintf("a provider named %q exists", p.Profile.Name))
+	}
+	return op, err
+}
+
+// newRef decides where the credentials of a new provider lie.
+func (s *Service) newRef(id uuid.UUID, profile Profile, pair credentials.Pair) (credentials.Ref, error) {
+	ref := credentials.Ref{
+		Backend: s.creds.WriteTo(), Key: keyFor(profile.Name, id), Managed: true,
+		Public: profile.public(), Optional: profile.AuthType != AuthOAuth2,
+		State: credentials.Ready, Generation: 1,
+	}
+	none := pair.ClientID.IsZero() && pair.ClientSecret.IsZero()
+	switch {
+	case none && ref.Optional:
+		return credentials.Ref{}, nil
+	case none && s.creds.External():
+		ref.Managed = false // somebody else has put them there
+		return ref, nil
+	case s.creds.ReadOnly():
+		return ref, s.errExternal(ref, "the broker is read-only (SECRET_READ_ONLY)")
+	}
+	return ref, completePair(ref, pair)
+}
+
+// completePair checks that a managed pair has what its provider needs.
+func completePair(ref credentials.Ref, pair credentials.Pair) error {
+	switch {
+	case ref.Public && !pair.ClientSecret.IsZero():
+		return fail(CodeProviderCreationFailed, `a public client ("auth_header": "none") has no client_secret`)
+	case ref.Optional:
+		return nil
+	case pair.ClientID.IsZero():
+		return fail(CodeMissingClientID, "client_id is required")
+	case !ref.Public && pair.ClientSecret.IsZero():
+		return fail(CodeMissingClientSecret, "client_secret is required")
+	}
+	return nil
+}
+
+// keyFor returns what both keys of a provider begin with: its name where that is
+// a legal segment, else its id.
+func keyFor(name string, id uuid.UUID) string {
+	if secret.CheckKey(name+"/"+credentials.ClientSecretKey) == nil {
+		return name
+	}
+	return idKey(id)
+}
+
+func idKey(id uuid.UUID) string { return "id." + id.String() }
+
+// placeCredentials writes the pair of a reserved provider, or checks that it is
+// there, and returns where it lies.
+func (s *Service) placeCredentials(ctx context.Context, p Provider, op Op, pair credentials.Pair) (credentials.Ref, error) {
+	ref := p.Credentials
+	switch {
+	case ref.IsZero():
+		return ref, nil
+	case !ref.Managed:
+		if _, err := s.creds.Read(ctx, ref); err != nil {
+			return ref, s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
+		}
+		return ref, nil
+	}
+	if err := s.takeOver(ctx, ref, op); err != nil {
+		return ref, err
+	}
+	err := s.createPair(ctx, p.ID, ref, pair)
+	if CodeOf(err) == CodeCredentialsExist && ref.Backend == credentials.Internal {
+		// In the broker's own database a place that is taken is not the caller's business.
+		ref.Key = idKey(p.ID)
+		err = s.createPair(ctx, p.ID, ref, pair)
+	}
+	return ref, err
+}
+
+// createPair writes a managed pair where none is.
+func (s *Service) createPair(ctx context.Context, id uuid.UUID, ref credentials.Ref, pair credentials.Pair) error {
+	err := s.creds.Create(ctx, ref, ownerOf(id, ref.Generation), pair)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, credentials.ErrLeftBehind):
+		s.rememberCleanup(ctx, s.cleanupOf(id, ref, false, s.now()))
+	}
+	if errors.Is(err, secret.ErrExists) {
+		return &Error{Code: CodeCredentialsExist, Err: err, Details: map[string]any{"paths": s.creds.Paths(ref)},
+			Message: fmt.Sprintf("%s holds credentials at %s that the broker did not write; register without client_id and client_secret to use them",
+				ref.Backend, s.creds.Locate(ref))}
+	}
+	return s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
+}
+
+// takeOver finishes the deletions that are pending for a place before something
+// new is written there.
+func (s *Service) takeOver(ctx context.Context, ref credentials.Ref, op Op) error {
+	pending, err := s.store.ClaimCleanupsAt(ctx, ref.Backend, ref.Key, s.now(), op.Until)
+	if errors.Is(err, ErrBusy) {
+		return errBusy(err)
+	}
+	if err != nil {
+		return err
+	}
+	for _, c := range pending {
+		if err := s.cleanUp(ctx, c); err != nil {
+			return s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
+		}
+	}
+	return nil
+}
+
+// unregister undoes a registration whose credentials were written and whose row
+// could not be published.
+func (s *Service) unregister(ctx context.Context, p Provider, op Op) {
+	ref := p.Credentials
+	if ref.Managed {
+		err := s.creds.Erase(ctx, ref.Backend, ref.Key, ownerOf(p.ID, ref.Generation), false)
+		if err != nil {
+			s.rememberCleanup(ctx, s.cleanupOf(p.ID, ref, false, s.now()))
+		}
+	}
+	s.abandon(ctx, p.ID, op)
+}
+
+func (s *Service) abandon(ctx context.Context, id uuid.UUID, op Op) {
+	if err := s.store.AbandonProvider(ctx, id, op); err != nil {
+		s.log.WarnContext(ctx, "reservation not removed; the sweep will", "provider_id", id, "error", err)
+	}
+}
+
+// rememberCleanup leaves a deletion to the sweep. If the database does not take it
+// either, the reservation that is still there tells the sweep the same.
+func (s *Service) rememberCleanup(ctx context.Context, c Cleanup) {
+	if err := s.store.AddCleanups(ctx, c); err != nil {
+		s.log.ErrorContext(ctx, "deletion of credentials not noted", "backend", c.Backend, "key", c.Key, "error", err)
+	}
+}
+
+func (s *Service) errExternal(ref credentials.Ref, why string) *Error {
+	return &Error{Code: CodeCredentialsExternal, Message: fmt.Sprintf(
+		"the credentials in %s at %s are not the broker's to change: %s; change them there", ref.Backend, s.creds.Locate(ref), why)}
+}
+
+func providerData(p Provider) map[string]any {
+	return map[string]any{"provider_id": p.ID.String(), "provider_name": p.Profile.Name}
+}
+
+// pair returns the client credentials of the input; an empty one counts as absent.
+func (in ProfileInput) pair() (credentials.Pair, error) {
+	if in.CredentialsRef.Present && !in.CredentialsRef.Null {
+		return credentials.Pair{}, fail(CodeCredentialsRefDenied, "credentials_ref is not supported by this version")
+	}
+	p := credentials.Pair{ClientID: in.ClientID.Value.Value, ClientSecret: in.ClientSecret.Value.Value}
+	if err := checkCredential(credentials.ClientIDKey, p.ClientID); err != nil {
+		return p, err
+	}
+	if err := checkCredential(credentials.ClientSecretKey, p.ClientSecret); err != nil {
+		return p, err
+	}
+	return p, nil
+}

@@ -1,0 +1,56 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/secret"
+)
+
+// retryAfterOutage is what a caller is told to wait when the store named nothing.
+const retryAfterOutage = 5 * time.Second
+
+// secretError turns a failure to reach a provider's credentials into what a caller
+// sees: which backend, which path, and whose turn it is. missing is the code for a
+// value that is not there.
+func (s *Service) secretError(ref credentials.Ref, missing Code, err error) *Error {
+	where := fmt.Sprintf("%s at %s", ref.Backend, s.creds.Locate(ref))
+	switch {
+	case errors.Is(err, secret.ErrNotFound):
+		paths := s.creds.Paths(ref)
+		var m *credentials.MissingError
+		if errors.As(err, &m) {
+			paths = m.Paths
+		}
+		return &Error{Code: missing, Err: err, Details: map[string]any{"paths": paths},
+			Message: fmt.Sprintf("no client credentials in %s: put them at %s", ref.Backend, joinPaths(paths))}
+	case errors.Is(err, secret.ErrDenied):
+		return &Error{Code: CodeSecretBackendDenied, Err: err, Message: fmt.Sprintf(
+			"the broker may not use %s; the administrator of the secret backend must allow it", where)}
+	case errors.Is(err, secret.ErrInvalid):
+		return &Error{Code: CodeCredentialsInvalid, Err: err, Message: fmt.Sprintf(
+			"what is stored in %s cannot be read as client credentials; the administrator of the provider must correct it", where)}
+	case errors.Is(err, secret.ErrUnavailable), errors.Is(err, secret.ErrThrottled),
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		wait, ok := secret.RetryAfter(err)
+		if !ok {
+			wait = retryAfterOutage
+		}
+		return &Error{Code: CodeSecretBackendUnavailable, Err: err, RetryAfter: wait, Message: fmt.Sprintf(
+			"%s does not answer; try again", where)}
+	}
+	return &Error{Code: CodeInternal, Err: err, Message: "the client credentials could not be used"}
+}
+
+func joinPaths(paths []string) string {
+	switch len(paths) {
+	case 0:
+		return "the provider's path"
+	case 1:
+		return paths[0]
+	}
+	return paths[0] + " and " + paths[1]
+}

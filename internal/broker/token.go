@@ -1,0 +1,125 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/google/uuid"
+
+	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/oauth"
+)
+
+// Token hands out the stored token of a connection. It needs the database and
+// nothing else: no vault, no provider. The audit row is durable before it returns.
+func (s *Service) Token(ctx context.Context, id uuid.UUID) (TokenAnswer, error) {
+	view, err := s.store.ReadToken(ctx, id, audit.New(ctx, audit.TokenRetrieved, id, nil))
+	if err == nil {
+		err = usable(view)
+	}
+	if errors.Is(err, ErrNoRow) {
+		err = errNoConnection()
+	}
+	var answer TokenAnswer
+	if err == nil {
+		answer, err = s.answer(view)
+	}
+	if err != nil {
+		s.noteRefusal(ctx, id, view, err)
+		return TokenAnswer{}, err
+	}
+	s.metrics.TokenGet(view.ProviderID.String(), answer.Token.Has("id_token"))
+	return answer, nil
+}
+
+func errNoConnection() *Error { return fail(CodeConnectionNotFound, "no connection has this id") }
+
+// usable checks that a connection has a token to give.
+func usable(v TokenView) error {
+	switch {
+	case v.Status == StatusAttention:
+		return errAttention()
+	case v.Status == StatusRevoked:
+		return fail(CodeConnectionRevoked, "the connection has been revoked")
+	case v.Status != StatusActive:
+		return fail(CodeConnectionNotActive, "the connection is not active")
+	case v.Token.Sealed == "":
+		return fail(CodeTokenNotFound, "the connection has no token")
+	}
+	return nil
+}
+
+func errAttention() *Error {
+	return fail(CodeAttentionRequired, "the user must consent again: the provider has ended the authorization")
+}
+
+func (s *Service) noteRefusal(ctx context.Context, id uuid.UUID, v TokenView, why error) {
+	data := map[string]any{"reason": string(CodeOf(why))}
+	known := v.ConnectionID
+	if known == uuid.Nil { // a row that does not exist cannot be referred to
+		data["connection_id"] = id.String()
+	}
+	s.note(ctx, audit.New(ctx, audit.TokenRetrievalFailed, known, data))
+}
+
+// answer opens a stored token.
+func (s *Service) answer(v TokenView) (TokenAnswer, error) {
+	tokens, err := s.openToken(v.ConnectionID, v.Token)
+	if err != nil {
+		return TokenAnswer{}, err
+	}
+	return TokenAnswer{
+		AuthType: v.AuthType, Strategy: v.Params.strategy(v.AuthType), Token: tokens,
+		ExpiresAt: v.Token.ExpiresAt,
+		Expired:   !v.Token.ExpiresAt.IsZero() && !s.now().Before(v.Token.ExpiresAt),
+	}, nil
+}
+
+func (s *Service) openToken(id uuid.UUID, t StoredToken) (oauth.TokenSet, error) {
+	plain, err := s.keyring.Open(TokenPurpose(id), t.Sealed)
+	if err != nil {
+		return oauth.TokenSet{}, err
+	}
+	return oauth.DecodeTokenSet(plain)
+}
+
+// sealToken returns what is stored of a token that was received at now.
+func (s *Service) sealToken(id uuid.UUID, t oauth.TokenSet, now time.Time) (StoredToken, error) {
+	plain, err := t.Encode()
+	if err != nil {
+		return StoredToken{}, err
+	}
+	stored := StoredToken{Sealed: s.keyring.Seal(TokenPurpose(id), plain)}
+	if lifetime, ok := t.ExpiresIn(); ok {
+		stored.ExpiresAt = now.Add(lifetime)
+	}
+	return stored, nil
+}
+
+// persist stores what would be lost otherwise: it tries again, while the process
+// lives, until store succeeds or fails for a reason that another try cannot change.
+func (s *Service) persist(ctx context.Context, store func(context.Context) error) error {
+	ctx = context.WithoutCancel(ctx)
+	waits := backoff.NewExponentialBackOff()
+	waits.MaxInterval = 5 * time.Second
+	for {
+		err := s.tryStore(ctx, store)
+		if err == nil || errors.Is(err, ErrNoRow) || errors.Is(err, ErrStale) {
+			return err
+		}
+		s.log.ErrorContext(ctx, "a token could not be stored; trying again", "error", err)
+		select {
+		case <-s.closing:
+			return s.tryStore(ctx, store)
+		case <-time.After(waits.NextBackOff()):
+		}
+	}
+}
+
+func (s *Service) tryStore(ctx context.Context, store func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return store(ctx)
+}

@@ -1,0 +1,196 @@
+package broker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+
+	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/secret"
+)
+
+// ReplaceProvider stores in as the whole profile. Credentials that it leaves out are
+// kept on an external backend and missed on the internal one, as on registration.
+func (s *Service) ReplaceProvider(ctx context.Context, id uuid.UUID, in ProfileInput) error {
+	return s.update(ctx, id, in, false)
+}
+
+// PatchProvider changes the members that in has; null clears.
+func (s *Service) PatchProvider(ctx context.Context, id uuid.UUID, in ProfileInput) error {
+	return s.update(ctx, id, in, true)
+}
+
+func (s *Service) update(ctx context.Context, id uuid.UUID, in ProfileInput, patch bool) error {
+	given, err := in.pair()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := s.opContext(ctx)
+	defer cancel()
+	for {
+		before, err := s.visible(ctx, id)
+		if err != nil {
+			return err
+		}
+		c, err := s.planUpdate(ctx, before, in, given, patch)
+		if err != nil {
+			return err
+		}
+		current, op, err := s.begin(ctx, id, OpUpdate, c.writesBoth())
+		if err != nil {
+			return err
+		}
+		if changedSince(before, current) { // somebody was faster: plan again
+			s.end(ctx, id, op, current.Credentials.State, current.Credentials.Generation)
+			continue
+		}
+		return s.carryOut(ctx, c, op)
+	}
+}
+
+func changedSince(a, b Provider) bool {
+	return !a.UpdatedAt.Equal(b.UpdatedAt) || a.Credentials.Generation != b.Credentials.Generation
+}
+
+// visible returns a provider that is published and not deleted.
+func (s *Service) visible(ctx context.Context, id uuid.UUID) (Provider, error) {
+	p, err := s.store.Provider(ctx, id)
+	if errors.Is(err, ErrNoRow) || err == nil && p.Deleted() {
+		return p, fail(CodeProviderNotFound, "no provider has this id")
+	}
+	return p, err
+}
+
+// carryOut writes what has been planned, under a claim on the row: the credentials
+// first, then the row. If a step fails the ones before it are undone.
+func (s *Service) carryOut(ctx context.Context, c change, op Op) error {
+	step, err := s.writeCredentials(ctx, &c, op)
+	if err == nil {
+		err = s.store.UpdateProvider(ctx, c.after, op, step.add, step.drop,
+			audit.New(ctx, audit.ProviderUpdated, uuid.Nil, providerData(c.after)))
+		if err != nil && step.undo != nil {
+			step.state, step.generation = step.undo()
+		}
+	}
+	if err != nil {
+		s.end(ctx, c.before.ID, op, step.state, step.generation)
+		if errors.Is(err, ErrDuplicateName) {
+			return fail(CodeInvalidProviderName, "a provider with this name exists")
+		}
+		return err
+	}
+	s.creds.Forget(c.before.Credentials)
+	for _, left := range step.add {
+		s.cleanUpNow(ctx, left)
+	}
+	return nil
+}
+
+// step is what writing the credentials of a change has come to.
+type step struct {
+	// state and generation are what the row shall say if the update ends here.
+	state      credentials.State
+	generation int64
+	// undo takes the writing back and returns the state and generation after it.
+	undo func() (credentials.State, int64)
+	// add and drop are the notes of places to clean that the row's switch changes.
+	add  []Cleanup
+	drop []uuid.UUID
+}
+
+func (s *Service) writeCredentials(ctx context.Context, c *change, op Op) (step, error) {
+	before, after := c.before.Credentials, c.after.Credentials
+	unchanged := step{state: before.State, generation: before.Generation}
+	switch {
+	case after == before, after.IsZero():
+		return unchanged, nil
+	case !after.Managed:
+		return unchanged, s.checkReadable(ctx, *c)
+	case !c.writes():
+		return unchanged, nil
+	case c.moves():
+		return s.movePair(ctx, c, op)
+	}
+	return s.replacePair(ctx, *c)
+}
+
+// checkReadable: credentials that the broker only reads are where the row will
+// point to.
+func (s *Service) checkReadable(ctx context.Context, c change) error {
+	ref := c.after.Credentials
+	_, err := s.creds.Read(ctx, ref)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, secret.ErrNotFound) && c.moves() && !c.before.Credentials.IsZero():
+		return s.errExternal(ref, "they cannot be read at the new name's path yet")
+	}
+	return s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
+}
+
+// replacePair writes the values that differ in place.
+func (s *Service) replacePair(ctx context.Context, c change) (step, error) {
+	before, ref := c.before.Credentials, c.after.Credentials
+	owner := ownerOf(c.before.ID, ref.Generation)
+	// Both places are meant, unless the client was public and stays so.
+	ref.Public = before.Public && ref.Public
+	done := step{state: before.State, generation: ref.Generation}
+	if err := s.creds.Replace(ctx, ref, owner, c.old, c.want); err != nil {
+		if errors.Is(err, credentials.ErrTorn) {
+			done.state = credentials.Incomplete
+		}
+		return done, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
+	}
+	done.undo = func() (credentials.State, int64) {
+		if err := s.creds.Replace(ctx, ref, owner, c.want, c.old); err != nil {
+			return credentials.Incomplete, ref.Generation
+		}
+		return before.State, ref.Generation
+	}
+	return done, nil
+}
+
+// movePair copies the pair to its new place. The copy is noted for deletion before
+// it is made, and the switch of the row drops that note and hands the old place
+// over instead: whichever of the two the row names, the other goes.
+func (s *Service) movePair(ctx context.Context, c *change, op Op) (step, error) {
+	before := c.before.Credentials
+	done := step{state: before.State, generation: before.Generation}
+	note, err := s.copyPair(ctx, c.before.ID, c.after.Credentials, op, c.want)
+	if own := idKey(c.before.ID); CodeOf(err) == CodeCredentialsExist && before.Key != own &&
+		c.after.Credentials.Backend == credentials.Internal {
+		// In the broker's own database a place that is taken is not the caller's business.
+		c.after.Credentials.Key = own
+		note, err = s.copyPair(ctx, c.before.ID, c.after.Credentials, op, c.want)
+	}
+	if err != nil {
+		return done, err
+	}
+	done.drop = []uuid.UUID{note.ID}
+	if !before.IsZero() {
+		done.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.now().Add(s.opTime()))}
+	}
+	done.undo = func() (credentials.State, int64) {
+		s.cleanUpNow(ctx, note)
+		return before.State, before.Generation
+	}
+	return done, nil
+}
+
+// copyPair writes a pair to a place that must be free, noting it for deletion first.
+func (s *Service) copyPair(ctx context.Context, id uuid.UUID, ref credentials.Ref, op Op, pair credentials.Pair) (Cleanup, error) {
+	if err := s.takeOver(ctx, ref, op); err != nil {
+		return Cleanup{}, err
+	}
+	note := s.cleanupOf(id, ref, false, op.Until)
+	if err := s.store.AddCleanups(ctx, note); err != nil {
+		return note, err
+	}
+	err := s.createPair(ctx, id, ref, pair)
+	if err != nil {
+		s.cleanUpNow(ctx, note)
+	}
+	return note, err
+}
