@@ -19,6 +19,8 @@ const retryAfterOutage = 5 * time.Second
 func (s *Service) secretError(ref credentials.Ref, missing Code, err error) *Error {
 	where := fmt.Sprintf("%s at %s", ref.Backend, s.creds.Locate(ref))
 	switch {
+	case errors.Is(err, credentials.ErrNotAudited): // the database's fault
+		return &Error{Code: CodeInternal, Err: err, Message: "the use of the client credentials could not be recorded"}
 	case errors.Is(err, secret.ErrNotFound):
 		paths := s.creds.Paths(ref)
 		var m *credentials.MissingError
