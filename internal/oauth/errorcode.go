@@ -34,3 +34,23 @@ func RegisteredErrorCode(code string) string {
 	}
 	return ""
 }
+
+// tokenErrorCode returns the registered code that a token endpoint's error stands
+// for, "" if there is none. The two codes on which the broker acts have names of
+// their own at some providers, which would else make a rotated secret look like an
+// outage and a dead refresh token like a passing trouble.
+func tokenErrorCode(code string) string {
+	switch code {
+	case
+		"incorrect_client_credentials", // GitHub, "Troubleshooting OAuth app access token request errors"
+		"bad_client_secret",            // Slack, method oauth.v2.access
+		"invalid_client_id",            // Slack; Salesforce, "OAuth 2.0 Authorization Errors"
+		"invalid_client_credentials":   // Salesforce
+		return "invalid_client"
+	case
+		"bad_verification_code", "bad_refresh_token", // GitHub
+		"invalid_code", "invalid_refresh_token": // Slack
+		return "invalid_grant"
+	}
+	return RegisteredErrorCode(code)
+}

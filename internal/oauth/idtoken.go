@@ -50,16 +50,20 @@ func (c *Client) VerifyIDToken(ctx context.Context, raw secret.Value, check IDTo
 	if err != nil {
 		return invalidIDToken("it is not a JWT signed with an algorithm that the provider announces")
 	}
-	var claims idClaims
-	found, err := c.verifyWith(ctx, check.Metadata.JWKSURI, token.Headers[0].KeyID, func(key any) bool {
-		claims = idClaims{}
-		return token.Claims(key, &claims) == nil
+	var signer any
+	found, err := c.verifyWith(ctx, check.Metadata.JWKSURI, token.Headers[0], func(key any) bool {
+		signer = key
+		return token.Claims(key) == nil
 	})
 	if err != nil {
 		return err
 	}
 	if !found {
 		return invalidIDToken("none of the provider's keys made its signature")
+	}
+	var claims idClaims
+	if token.Claims(signer, &claims) != nil {
+		return invalidIDToken("its claims are malformed")
 	}
 	if reason := claims.check(check, c.now()); reason != "" {
 		return invalidIDToken(reason)

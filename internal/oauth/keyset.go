@@ -25,7 +25,7 @@ type keySet []jose.JSONWebKey
 // has. Providers change keys without notice: if none has, the set is fetched anew
 // and tried once more (OpenID Connect Core 1.0 §10.1.1). found is false if that did
 // not help either.
-func (c *Client) verifyWith(ctx context.Context, uri, keyID string, verify func(key any) bool) (found bool, err error) {
+func (c *Client) verifyWith(ctx context.Context, uri string, header jose.Header, verify func(key any) bool) (found bool, err error) {
 	fetch := func(ctx context.Context) (keySet, error) { return c.fetchKeys(ctx, uri) }
 	e, cached := c.keySets.get(uri)
 	if !cached {
@@ -33,7 +33,7 @@ func (c *Client) verifyWith(ctx context.Context, uri, keyID string, verify func(
 			return false, asError(keysOp, err)
 		}
 	}
-	if e.value.any(keyID, verify) {
+	if e.value.any(header, verify) {
 		return true, nil
 	}
 	if !cached || c.now().Sub(e.at) < keySetRest {
@@ -42,13 +42,17 @@ func (c *Client) verifyWith(ctx context.Context, uri, keyID string, verify func(
 	if e, err = c.keySets.fetch(ctx, uri, e.serial, fetch); err != nil {
 		return false, asError(keysOp, err)
 	}
-	return e.value.any(keyID, verify), nil
+	return e.value.any(header, verify), nil
 }
 
-// any reports whether verify accepts a key that has the id; without an id, any key.
-func (s keySet) any(keyID string, verify func(key any) bool) bool {
+// any reports whether verify accepts one of the keys that the header allows: those
+// with its key id, if it has one, that are not reserved for another algorithm.
+func (s keySet) any(header jose.Header, verify func(key any) bool) bool {
 	for _, k := range s {
-		if (keyID == "" || k.KeyID == keyID) && verify(k.Key) {
+		if header.KeyID != "" && k.KeyID != header.KeyID || k.Algorithm != "" && k.Algorithm != header.Algorithm {
+			continue
+		}
+		if verify(k.Key) {
 			return true
 		}
 	}

@@ -27,7 +27,7 @@ func (c *Client) readTokenAnswer(op string, a answer) (TokenSet, error) {
 	code, refused := errorMember(tokens)
 	switch {
 	case refused:
-		failure.Code = RegisteredErrorCode(code)
+		failure.Code = tokenErrorCode(code)
 		if failure.Code == "" {
 			failure.Reason = "the provider's error code is not a registered one"
 		}
