@@ -1,0 +1,153 @@
+// Package backend puts around a secret backend what every one of them needs and
+// none should have to do itself: a deadline for each call, metrics, and a debug
+// log.
+package backend
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/nexus-broker/nexus-broker/internal/metrics"
+	"github.com/nexus-broker/nexus-broker/secret"
+)
+
+// Options say how a backend is decorated.
+type Options struct {
+	Name    string           // what metrics, logs and errors call the backend
+	Timeout time.Duration    // of one call; 0: none
+	Metrics *metrics.Metrics // nil: not counted
+	Logger  *slog.Logger     // nil: not logged
+}
+
+// Decorate returns b with a deadline, metrics and a debug log around each call. The
+// result implements of [secret.OwnedBackend], [secret.Locator] and [secret.Prober]
+// what b implements. Closing b remains its owner's business.
+//
+// A call that takes longer than the timeout ends with an error that wraps
+// [secret.ErrUnavailable] and context.DeadlineExceeded. A call whose own context
+// ends wraps that context's error, as the contract says, and no sentinel.
+func Decorate(b secret.SecretBackend, o Options) secret.SecretBackend {
+	if o.Metrics == nil {
+		o.Metrics = metrics.New(nil)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &caller{o}
+	ownedBackend, isOwned := b.(secret.OwnedBackend)
+	locator, isLocator := b.(secret.Locator)
+	prober, isProber := b.(secret.Prober)
+	p := probed{c, prober}
+	if !isOwned {
+		d := plain{c, b}
+		switch {
+		case isLocator && isProber:
+			return struct {
+				plain
+				secret.Locator
+				probed
+			}{d, locator, p}
+		case isLocator:
+			return struct {
+				plain
+				secret.Locator
+			}{d, locator}
+		case isProber:
+			return struct {
+				plain
+				probed
+			}{d, p}
+		}
+		return d
+	}
+	d := owned{plain{c, b}, ownedBackend}
+	switch {
+	case isLocator && isProber:
+		return struct {
+			owned
+			secret.Locator
+			probed
+		}{d, locator, p}
+	case isLocator:
+		return struct {
+			owned
+			secret.Locator
+		}{d, locator}
+	case isProber:
+		return struct {
+			owned
+			probed
+		}{d, p}
+	}
+	return d
+}
+
+// plain decorates the three methods that every backend has.
+type plain struct {
+	*caller
+	inner secret.SecretBackend
+}
+
+// Get implements secret.SecretBackend.
+func (d plain) Get(ctx context.Context, key string) (value string, err error) {
+	err = d.call(ctx, "get", key, func(ctx context.Context) error {
+		value, err = d.inner.Get(ctx, key)
+		return err
+	})
+	return value, err
+}
+
+// Set implements secret.SecretBackend.
+func (d plain) Set(ctx context.Context, key, value string) error {
+	return d.call(ctx, "set", key, func(ctx context.Context) error { return d.inner.Set(ctx, key, value) })
+}
+
+// Delete implements secret.SecretBackend.
+func (d plain) Delete(ctx context.Context, key string) error {
+	return d.call(ctx, "delete", key, func(ctx context.Context) error { return d.inner.Delete(ctx, key) })
+}
+
+// owned decorates a backend that keeps marks.
+type owned struct {
+	plain
+	inner secret.OwnedBackend
+}
+
+// Read implements secret.OwnedBackend.
+func (d owned) Read(ctx context.Context, key string) (item secret.Item, err error) {
+	err = d.call(ctx, "read", key, func(ctx context.Context) error {
+		item, err = d.inner.Read(ctx, key)
+		return err
+	})
+	return item, err
+}
+
+// Create implements secret.OwnedBackend.
+func (d owned) Create(ctx context.Context, key, value, owner string) (version string, err error) {
+	err = d.call(ctx, "create", key, func(ctx context.Context) error {
+		version, err = d.inner.Create(ctx, key, value, owner)
+		return err
+	})
+	return version, err
+}
+
+// Replace implements secret.OwnedBackend.
+func (d owned) Replace(ctx context.Context, key, value, owner string) (version string, err error) {
+	err = d.call(ctx, "replace", key, func(ctx context.Context) error {
+		version, err = d.inner.Replace(ctx, key, value, owner)
+		return err
+	})
+	return version, err
+}
+
+// probed decorates a backend that can be probed.
+type probed struct {
+	*caller
+	inner secret.Prober
+}
+
+// Probe implements secret.Prober.
+func (d probed) Probe(ctx context.Context, need secret.Access) error {
+	return d.call(ctx, "probe", "", func(ctx context.Context) error { return d.inner.Probe(ctx, need) })
+}

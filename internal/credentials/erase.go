@@ -1,0 +1,75 @@
+package credentials
+
+import (
+	"context"
+	"errors"
+
+	"github.com/nexus-broker/nexus-broker/secret"
+)
+
+// Erase deletes what the broker has written under key: a value that carries a mark
+// of owner's provider and of owner's generation or an earlier one. If published, a
+// value without any mark goes too: a person has rotated what was the broker's. That
+// nothing is there is fine.
+//
+// What cannot be proved to be the broker's stays, and is a *NotOursError if nothing
+// else failed. After any other error Erase can be called again.
+func (s *Service) Erase(ctx context.Context, backend, key string, owner Owner, published bool) error {
+	src, err := s.writable(backend, key)
+	if err != nil {
+		return err
+	}
+	ref := Ref{ProviderID: owner.ProviderID, Backend: backend, Key: key, Generation: owner.Generation}
+	results, err := s.readAll(ctx, src, owner.ProviderID, ref.Keys())
+	if err != nil {
+		return err
+	}
+	s.Forget(ref)
+	defer s.Forget(ref)
+	var t trail
+	var foreign []string
+	var failed error
+	for _, r := range results {
+		switch mark := r.item.Owner; {
+		case errors.Is(r.err, secret.ErrNotFound):
+		case errors.Is(r.err, secret.ErrInvalid):
+			foreign = append(foreign, src.locate(r.key)) // not in the broker's form
+		case r.err != nil:
+			failed = errors.Join(failed, r.err)
+		case owner.covers(mark), mark == "" && published:
+			failed = errors.Join(failed, s.remove(ctx, src, owner, r.key, &t))
+		default:
+			foreign = append(foreign, src.locate(r.key))
+		}
+	}
+	if err := s.record(ctx, t); err != nil {
+		s.log.ErrorContext(ctx, "deletion of credentials not audited", "backend", backend, "key", key, "error", err)
+		failed = errors.Join(failed, err)
+	}
+	if failed == nil && len(foreign) > 0 {
+		return &NotOursError{Backend: src.name, Paths: foreign}
+	}
+	return failed
+}
+
+// Marks returns the marks of the two values of ref, the zero Owner for a value that
+// is missing or carries no mark of the broker.
+func (s *Service) Marks(ctx context.Context, ref Ref) (id, clientSecret Owner, err error) {
+	src, err := s.source(ref)
+	if err != nil {
+		return Owner{}, Owner{}, err
+	}
+	ref.Public = false
+	results, err := s.readAll(ctx, src, ref.ProviderID, ref.Keys())
+	if err != nil {
+		return Owner{}, Owner{}, err
+	}
+	var marks [2]Owner
+	for i, r := range results {
+		if r.err != nil && !errors.Is(r.err, secret.ErrNotFound) {
+			return Owner{}, Owner{}, r.err
+		}
+		marks[i], _ = ParseOwner(r.item.Owner)
+	}
+	return marks[0], marks[1], nil
+}

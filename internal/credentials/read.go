@@ -1,0 +1,219 @@
+package credentials
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/nexus-broker/nexus-broker/internal/metrics"
+	"github.com/nexus-broker/nexus-broker/secret"
+)
+
+// Get returns the credentials of ref: from the cache, or else from the backend that
+// ref names, waiting together with everybody else who asks for the same. The zero
+// Ref has none, which is no error.
+//
+// An expired pair is returned only while the backend is out, and at most MaxStale
+// after it has expired. A missing value is a *MissingError, unless ref is Optional;
+// that it is missing is remembered for at most 5 s. If ctx ends first the error
+// wraps ctx.Err(), and the read goes on for the others.
+func (s *Service) Get(ctx context.Context, ref Ref) (Pair, error) {
+	if ref.IsZero() {
+		return Pair{}, nil
+	}
+	e := s.cache.lookup(ref)
+	if e == nil {
+		return s.getCold(ctx, ref, nil)
+	}
+	now := s.clock()
+	if now < e.expires {
+		if !e.found {
+			s.metrics.CacheLookup(metrics.CacheNegative)
+			return Pair{}, e.missing
+		}
+		if now >= time.Duration(e.refreshAt.Load()) {
+			s.refresh(ctx, ref, e, now)
+		}
+		s.metrics.CacheLookup(metrics.CacheHit)
+		return e.pair, nil
+	}
+	if src := s.sources[ref.Backend]; src != nil && e.bridges(now) && src.health.knownOut(now) {
+		// Nobody has to wait to be told of an outage that is known.
+		s.refresh(ctx, ref, e, now)
+		return s.bridge(ctx, src, ref, e), nil
+	}
+	return s.getCold(ctx, ref, e)
+}
+
+// getCold waits for the backend. expired is what the cache holds, if anything.
+func (s *Service) getCold(ctx context.Context, ref Ref, expired *entry) (Pair, error) {
+	e, err := s.join(ctx, ref, expired)
+	if err != nil && isOutage(err) && ctx.Err() == nil {
+		if e := s.cache.lookup(ref); e != nil && e.bridges(s.clock()) {
+			return s.bridge(ctx, s.sources[ref.Backend], ref, e), nil
+		}
+	}
+	s.metrics.CacheLookup(metrics.CacheMiss)
+	if err != nil {
+		return Pair{}, err
+	}
+	return e.pair, nil
+}
+
+// bridge serves an expired pair during an outage.
+func (s *Service) bridge(ctx context.Context, src *source, ref Ref, e *entry) Pair {
+	s.metrics.CacheLookup(metrics.CacheStale)
+	if src.health.firstBridge() {
+		s.log.WarnContext(ctx, "serving expired client credentials while the secret backend is out",
+			"backend", src.name, "key", ref.Key, "for_at_most", s.cache.maxStale)
+	}
+	return e.pair
+}
+
+// join waits for the one read of ref that is under way, beginning it if there is
+// none. known is what the caller has seen in the cache: something fresh that is not
+// it makes a read needless.
+func (s *Service) join(ctx context.Context, ref Ref, known *entry) (*entry, error) {
+	done := s.loads.DoChan(ref.flight(), func() (any, error) {
+		if e := s.cache.fresh(ref, s.clock()); e != nil && e != known {
+			return e, e.missing
+		}
+		return s.loadDetached(ctx, ref)
+	})
+	return await(ctx, ref, done)
+}
+
+// await waits for a flight, no longer than ctx.
+func await(ctx context.Context, ref Ref, done <-chan singleflight.Result) (*entry, error) {
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for the credentials at %q in %s: %w", ref.Key, ref.Backend, ctx.Err())
+	case r := <-done:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*entry), nil
+	}
+}
+
+// flight names the reads that give the same answer.
+func (r Ref) flight() string {
+	return fmt.Sprintf("%s\x00%s\x00%s\x00%d\x00%s%s", r.Backend, r.Key, r.ProviderID, r.Generation,
+		strconv.FormatBool(r.Public), strconv.FormatBool(r.Optional))
+}
+
+// Read returns the credentials of ref as its backend holds them when Read is called,
+// past the cache, which it refreshes. The errors are those of Get.
+func (s *Service) Read(ctx context.Context, ref Ref) (Pair, error) {
+	if ref.IsZero() {
+		return Pair{}, nil
+	}
+	e, err := s.load(ctx, ref)
+	if err != nil {
+		return Pair{}, err
+	}
+	return e.pair, nil
+}
+
+// loadDetached is load that does not end with the caller who began it.
+func (s *Service) loadDetached(ctx context.Context, ref Ref) (*entry, error) {
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
+	defer s.running.Done()
+	ctx, cancel := s.outlive(ctx)
+	defer cancel()
+	return s.load(ctx, ref)
+}
+
+// load reads the pair of ref and tells the cache what it has found: a pair, that a
+// value is missing, or that what was known is no longer true. An outage tells
+// nothing.
+func (s *Service) load(ctx context.Context, ref Ref) (*entry, error) {
+	src, err := s.source(ref)
+	if err != nil {
+		return nil, err
+	}
+	number, began := s.cache.nextRead(), s.clock()
+	results, err := s.readAll(ctx, src, ref.ProviderID, ref.Keys())
+	if err != nil {
+		return nil, err
+	}
+	partial, err := verdict(src, results, ref.Optional)
+	switch {
+	case errors.Is(err, secret.ErrNotFound):
+		s.cache.notFound(ref, number, began, err)
+	case errors.Is(err, secret.ErrDenied), errors.Is(err, secret.ErrInvalid):
+		s.cache.evict(ref.place(), number, began)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := Pair{ClientID: results[0].item.Value}
+	if !ref.Public {
+		p.ClientSecret = results[1].item.Value
+	}
+	return s.cache.found(ref, number, began, p, partial), nil
+}
+
+// result is the outcome of reading one key.
+type result struct {
+	key  string
+	item secret.Item
+	err  error
+}
+
+// readAll reads the keys in parallel. It is the one way by which a value comes out
+// of a backend: what was read is audited before readAll returns, and if it cannot
+// be, nothing is returned.
+func (s *Service) readAll(ctx context.Context, src *source, provider uuid.UUID, keys []string) ([]result, error) {
+	results := make([]result, len(keys))
+	read := func(i int) {
+		results[i].key = keys[i]
+		results[i].item, results[i].err = src.store.Read(ctx, keys[i])
+	}
+	var others sync.WaitGroup
+	for i := 1; i < len(keys); i++ {
+		others.Go(func() { read(i) })
+	}
+	read(0)
+	others.Wait()
+
+	var t trail
+	for _, r := range results {
+		s.observe(ctx, src, provider, "read", r.key, r.err)
+		if r.err == nil {
+			t.read(ctx, src, provider, r.key, r.item.Version)
+		}
+	}
+	if err := s.record(ctx, t); err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// verdict weighs the outcomes of a pair's reads: a definite answer counts more than
+// an outage, since it is true whatever the other read would have said. partial: a
+// value is missing that may be, the optional one.
+func verdict(src *source, results []result, optional bool) (partial bool, err error) {
+	var missing []string
+	for _, r := range results {
+		switch {
+		case r.err == nil:
+		case errors.Is(r.err, secret.ErrNotFound):
+			missing = append(missing, r.key)
+		case err == nil, isOutage(err) && !isOutage(r.err), errors.Is(r.err, secret.ErrDenied):
+			err = r.err
+		}
+	}
+	if len(missing) > 0 && !optional && (err == nil || isOutage(err)) {
+		return false, &MissingError{Backend: src.name, Paths: src.locateAll(missing)}
+	}
+	return len(missing) > 0, err
+}
