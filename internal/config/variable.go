@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"unicode"
 )
 
 // variable is a row of the table: one environment variable.
@@ -97,14 +98,7 @@ func (l *loader) readOne(v variable) {
 	if !ok {
 		return
 	}
-	setting := Setting{Name: v.name, Value: text, Source: source}
-	if v.secret {
-		setting.Value = "unset"
-		if text != "" {
-			setting.Value = "set"
-		}
-	}
-	l.cfg.Settings = append(l.cfg.Settings, setting)
+	l.cfg.Settings = append(l.cfg.Settings, Setting{Name: v.name, Value: v.shown(text), Source: source})
 	if text == "" {
 		if v.required {
 			l.problem(v.name, "is not set", v.want)
@@ -121,6 +115,17 @@ func (l *loader) readOne(v variable) {
 		return
 	}
 	l.effective[v.name] = text
+}
+
+// shown returns what a person may see of a value, on one line.
+func (v variable) shown(text string) string {
+	switch {
+	case v.secret && text == "":
+		return "unset"
+	case v.secret || strings.ContainsFunc(text, unicode.IsControl): // PEM text, for one
+		return "set"
+	}
+	return text
 }
 
 // lookup returns what v is to be set to, "" if nothing. ok is false if that could

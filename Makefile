@@ -1,0 +1,51 @@
+# make help shows the targets. The two commands that matter: make demo, make test.
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-fast test-servers lint fmt fmt-check vet fuzz bench clean
+SHELL := /bin/sh
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+FUZZTIME ?= 10s
+GOFILES  = $(shell git ls-files --cached --others --exclude-standard '*.go')
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the static binary bin/nexus-broker
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/nexus-broker ./cmd/nexus-broker
+
+demo: build ## Build it and walk through everything on one screen
+	bin/nexus-broker demo
+
+test: test-servers ## Run every test, race detector on, against real servers (installs what is missing)
+	NEXUS_TEST_SERVERS=1 go test -race -count=1 -timeout 20m ./...
+
+test-fast: ## Run the tests that need nothing but Go
+	go test ./...
+
+test-servers: ## Install or build the servers that the tests talk to
+	@test/install/servers.sh
+
+lint: ## Run golangci-lint (builds it the first time)
+	"$$(test/install/golangci-lint.sh)" run ./...
+
+fmt: ## Format the code
+	gofmt -w $(GOFILES)
+
+fmt-check: ## Fail if code is not formatted
+	@unformatted=$$(gofmt -l $(GOFILES)); [ -z "$$unformatted" ] || { echo "not formatted, run 'make fmt':" $$unformatted; exit 1; }
+
+vet: ## Run go vet
+	go vet ./...
+
+fuzz: ## Run each fuzz test for FUZZTIME (10s)
+	@git grep -l '^func Fuzz' -- '*_test.go' | while read -r file; do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file"); do \
+			echo "$$file $$name"; \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" || exit 1; \
+		done; \
+	done
+
+clean: ## Remove what was built here (not the cache of test servers)
+	rm -rf bin
