@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -44,8 +45,8 @@ func accessVariables() []variable {
 	return []variable{
 		{name: "API_KEY", secret: true, ownFile: true, set: setAPIKey},
 		{name: "API_KEYS", secret: true, ownFile: true, set: setAPIKeys},
-		{name: "API_KEY_FILE", set: filledFile(func(c *Config) *string { return &c.Access.APIKeyFile })},
-		{name: "API_KEYS_FILE", set: filledFile(func(c *Config) *string { return &c.Access.APIKeysFile })},
+		{name: "API_KEY_FILE", set: apiKeyFile(func(c *Config) *string { return &c.Access.APIKeyFile }, false)},
+		{name: "API_KEYS_FILE", set: apiKeyFile(func(c *Config) *string { return &c.Access.APIKeysFile }, true)},
 		{name: "API_KEY_RELOAD_INTERVAL", def: "30s", set: positive(func(c *Config) *time.Duration { return &c.Access.ReloadInterval })},
 		{name: "REQUIRE_API_KEY", set: boolean(func(c *Config) *bool { return &c.Access.RequireAPIKey })},
 		{name: "REQUIRE_ALLOWLIST", def: "false", set: boolean(func(c *Config) *bool { return &c.Access.RequireAllowlist })},
@@ -67,13 +68,52 @@ func setAPIKey(c *Config, text string) *Problem {
 }
 
 func setAPIKeys(c *Config, text string) *Problem {
-	for _, entry := range splitList(text) {
+	entries := splitList(text)
+	if wrong := checkKeyEntries(entries); wrong != "" {
+		return invalid(wrong, "give keys separated by commas, each as key or role:key")
+	}
+	for _, entry := range entries {
 		c.Access.APIKeys = append(c.Access.APIKeys, secret.NewValue(entry))
 	}
-	if len(c.Access.APIKeys) == 0 {
-		return invalid("holds no key", "give keys separated by commas, each as key or role:key")
-	}
 	return nil
+}
+
+// apiKeyFile stores the path of a file of entries, one a line; a line may hold
+// several, separated by commas, if commas is true. The file is read here only to
+// see that it can be.
+func apiKeyFile(field func(*Config) *string, commas bool) setter {
+	return func(c *Config, text string) *Problem {
+		const want = "name a file with a key on each line, as key or role:key"
+		b, err := os.ReadFile(text)
+		if err != nil {
+			return invalid("names a file that cannot be read ("+reason(err)+")", want)
+		}
+		entries := strings.FieldsFunc(string(b), func(r rune) bool { return r == '\n' || r == '\r' || commas && r == ',' })
+		if wrong := checkKeyEntries(entries); wrong != "" {
+			return invalid("names a file that "+wrong, want)
+		}
+		*field(c) = text
+		return nil
+	}
+}
+
+// checkKeyEntries returns what is wrong with entries of the form key or role:key.
+func checkKeyEntries(entries []string) (wrong string) {
+	filled := 0
+	for _, entry := range entries {
+		entry = strings.TrimSpace(entry)
+		role, key, found := strings.Cut(entry, ":")
+		if found && slices.Contains([]string{"admin", "agent", "auditor"}, role) && strings.TrimSpace(key) == "" {
+			return "holds a role without a key after it"
+		}
+		if entry != "" {
+			filled++
+		}
+	}
+	if filled == 0 {
+		return "holds no key"
+	}
+	return ""
 }
 
 func setReturnDomains(c *Config, text string) *Problem {

@@ -110,6 +110,8 @@ func TestProblems(t *testing.T) {
 	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
 	full := filepath.Join(dir, "full")
 	require.NoError(t, os.WriteFile(full, []byte("x\n"), 0o600))
+	roleOnly := filepath.Join(dir, "role")
+	require.NoError(t, os.WriteFile(roleOnly, []byte("canary\nadmin:\n"), 0o600))
 	short := "AAECAwQFBgc="
 
 	internal := map[string]string{
@@ -148,7 +150,9 @@ func TestProblems(t *testing.T) {
 		"API_KEY= canary":                                    "API_KEY begins or ends with a space or a newline",
 		"API_KEYS=,":                                         "API_KEYS holds no key",
 		"API_KEY_FILE=/nowhere/canary":                       "API_KEY_FILE names a file that cannot be read (no such file or directory)",
-		"API_KEYS_FILE=" + empty:                             "API_KEYS_FILE names a file that is empty",
+		"API_KEYS_FILE=" + empty:                             "API_KEYS_FILE names a file that holds no key: name a file with a key on each line, as key or role:key",
+		"API_KEYS=a,agent: ":                                 "API_KEYS holds a role without a key after it: give keys separated by commas, each as key or role:key",
+		"API_KEY_FILE=" + roleOnly:                           "API_KEY_FILE names a file that holds a role without a key after it",
 		"API_KEY_RELOAD_INTERVAL=0":                          "API_KEY_RELOAD_INTERVAL is too short",
 		"API_KEY_RELOAD_INTERVAL=canary":                     "API_KEY_RELOAD_INTERVAL is not a duration: give a duration such as 500ms, 30s, 5m, 12h or 90d",
 		"REQUIRE_ALLOWLIST=canary":                           "REQUIRE_ALLOWLIST is neither true nor false",

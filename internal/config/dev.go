@@ -25,9 +25,9 @@ type Dev struct {
 
 // The files of --dev, mode 0600, each one key in base64.
 const (
-	encryptionKeyFile = "encryption.key"
-	stateKeyFile      = "state.key"
-	apiKeyFile        = "api.key"
+	devEncryptionKey = "encryption.key"
+	devStateKey      = "state.key"
+	devAPIKey        = "api.key"
 )
 
 // devDefaults are the defaults of --dev. The zero devDefaults has none.
@@ -46,14 +46,14 @@ func newDevDefaults(o Options, env map[string]string) devDefaults {
 			"BASE_URL":     "http://localhost:8080",
 			"LOG_FORMAT":   "text",
 		},
-		files: map[string]string{"ENCRYPTION_KEY": encryptionKeyFile, "STATE_KEY": stateKeyFile},
+		files: map[string]string{"ENCRYPTION_KEY": devEncryptionKey, "STATE_KEY": devStateKey},
 	}
 	if d.dir == "" {
 		d.dir = "nexus-data"
 		d.texts["DATABASE_URL"] = "sqlite:./nexus-data/nexus.db"
 	}
 	if !slices.ContainsFunc(keySources(), func(name string) bool { return env[name] != "" }) {
-		d.files["API_KEY"] = apiKeyFile
+		d.files["API_KEY"] = devAPIKey
 	}
 	return d
 }
@@ -96,7 +96,7 @@ func (d devDefaults) key(base string) (string, error) {
 func newKey(base string) string {
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw) // never fails
-	if base == apiKeyFile {
+	if base == devAPIKey {
 		return base64.RawURLEncoding.EncodeToString(raw)
 	}
 	return base64.StdEncoding.EncodeToString(raw)
