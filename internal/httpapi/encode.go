@@ -1,0 +1,79 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"github.com/nexus-broker/nexus-broker/secret"
+)
+
+const typeJSON = "application/json"
+
+// writeJSON answers v. When it returns an error nothing was written.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	var buf bytes.Buffer
+	if err := newEncoder(&buf).Encode(v); err != nil {
+		return fmt.Errorf("encoding the answer: %w", err)
+	}
+	w.Header().Set("Content-Type", typeJSON)
+	w.WriteHeader(status)
+	_, _ = w.Write(buf.Bytes()) // an error means that the caller has gone
+	return nil
+}
+
+// writeList answers a JSON array and sends it in parts: a long list is not held a
+// second time as text. When it returns an error nothing was written.
+func writeList[T any](w http.ResponseWriter, items []T, view func(T) any) error {
+	const part = 32 << 10
+	var buf bytes.Buffer
+	enc, begun := newEncoder(&buf), false
+	w.Header().Set("Content-Type", typeJSON)
+	buf.WriteByte('[')
+	for i, item := range items {
+		if i > 0 {
+			buf.WriteByte(',')
+		}
+		if err := enc.Encode(view(item)); err != nil {
+			if begun {
+				panic(http.ErrAbortHandler) // half a list must not pass for a whole one
+			}
+			return fmt.Errorf("encoding an element of the answer: %w", err)
+		}
+		if buf.Len() > part {
+			_, _ = buf.WriteTo(w) // an error means that the caller has gone
+			begun = true
+		}
+	}
+	buf.WriteString("]\n")
+	_, _ = buf.WriteTo(w)
+	return nil
+}
+
+func newEncoder(buf *bytes.Buffer) *json.Encoder {
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false) // "&" in a URL stays "&"; no answer is embedded in HTML
+	return enc
+}
+
+// redirect sends the browser to url, which is complete and has been allowed by the
+// domain. It is not touched: http.Redirect would resolve what it takes for relative.
+func redirect(w http.ResponseWriter, url string) error {
+	if url == "" || strings.ContainsFunc(url, unicode.IsControl) {
+		return errors.New("the flow's redirect is no URL")
+	}
+	w.Header().Set("Location", url)
+	w.WriteHeader(http.StatusFound)
+	return nil
+}
+
+// shown is a secret that this answer is meant to carry: JSON has it in clear, and
+// every other way to print it shows nothing.
+type shown struct{ secret.Value }
+
+// MarshalJSON implements json.Marshaler.
+func (s shown) MarshalJSON() ([]byte, error) { return json.Marshal(s.Reveal()) }

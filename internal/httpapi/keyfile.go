@@ -1,0 +1,116 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// activeKeys are the keys in force.
+type activeKeys = atomic.Pointer[[]key]
+
+// keyFile is a file with keys, read again while the broker runs.
+type keyFile struct {
+	variable string // that names the file
+	path     string
+	commas   bool // entries may be separated by commas too
+
+	keys  []key  // in force
+	seen  digest // of the content that keys came from
+	gone  bool   // at the last look the file was missing, or held no key
+	fault string // at the last look it could not be used, and why
+}
+
+// Watch reads the key files every interval until ctx is done, so that keys can be
+// added and withdrawn while the broker runs. It returns at once if there are none.
+//
+// What a file says is in force at the next look, a withdrawn key included. A file
+// that is missing or empty withdraws all its keys only when the following look finds
+// it so too: tools that write a file in place, or remove it before they put the new
+// one there, must not lock everybody out for a moment. A file that cannot be read
+// or understood says nothing: its last keys stay, and the log has an error.
+func (k *Keys) Watch(ctx context.Context, interval time.Duration) {
+	if len(k.files) == 0 {
+		return
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			k.reload()
+		}
+	}
+}
+
+func (k *Keys) reload() {
+	changed := false
+	for _, f := range k.files {
+		switch update, err := f.look(); {
+		case err != nil && err.Error() != f.fault:
+			f.fault = err.Error()
+			k.log.Error("the API keys of a file cannot be read again; the last ones stay in force",
+				"variable", f.variable, "err", err)
+		case err == nil:
+			f.fault = ""
+			changed = changed || update
+		}
+	}
+	if !changed {
+		return
+	}
+	n := k.publish()
+	k.log.Info("API keys were read again", "keys", n)
+	if n == 0 {
+		k.log.Error("no API key is left: every call will be refused")
+	}
+}
+
+// load reads the file for the first time.
+func (f *keyFile) load() error {
+	content, err := os.ReadFile(f.path)
+	if err != nil {
+		return err
+	}
+	f.keys, err = f.parse(content)
+	f.seen = sha256.Sum256(bytes.TrimSpace(content))
+	return err
+}
+
+// look reads the file again and reports whether its keys have changed.
+func (f *keyFile) look() (changed bool, err error) {
+	content, err := os.ReadFile(f.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	keys, err := f.parse(content)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", f.path, err)
+	}
+	wasGone := f.gone
+	f.gone = len(keys) == 0
+	if f.gone && !wasGone {
+		return false, nil
+	}
+	sum := digest(sha256.Sum256(bytes.TrimSpace(content)))
+	if sum == f.seen {
+		return false, nil
+	}
+	f.keys, f.seen = keys, sum
+	return true, nil
+}
+
+func (f *keyFile) parse(content []byte) ([]key, error) {
+	return parseEntries(strings.FieldsFunc(string(content), func(c rune) bool {
+		return c == '\n' || c == '\r' || f.commas && c == ','
+	}))
+}
