@@ -1,0 +1,216 @@
+// Package hashicorpvault keeps secrets in the KV engine, version 1 or 2, of
+// HashiCorp Vault or OpenBao.
+//
+// The key "google/client_id" lies, with the mount "secret" and the prefix
+// "nexus/providers", at secret/nexus/providers/google/client_id: one KV secret a
+// key, the value in its field "value", the owner beside it in the field
+// "managed_by". A secret that a person has written may name the field like the
+// key's last segment instead ("client_id").
+package hashicorpvault
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"path"
+	"strconv"
+	"time"
+
+	"github.com/nexus-broker/nexus-broker/secret"
+)
+
+// Name is how the backend calls itself in errors.
+const Name = "hashicorp-vault"
+
+// VaultBackend implements [secret.OwnedBackend], [secret.Locator] and
+// [secret.Prober]. It logs in when it is first used, keeps its token alive until
+// Close, and logs in again when it must. Printed in any way it shows no token.
+//
+// Create is atomic on KV version 2, by check-and-set. Version 1 has nothing of the
+// kind: there Create reads before it writes, and of two at the same time both may
+// succeed. Version 1 keeps no versions either: Item.Version is "".
+type VaultBackend struct {
+	mount, prefix string
+	address       string
+	conn          *conn
+	auth          *authenticator
+	engine        *detector
+	log           *slog.Logger
+}
+
+var (
+	_ secret.OwnedBackend = (*VaultBackend)(nil)
+	_ secret.Locator      = (*VaultBackend)(nil)
+	_ secret.Prober       = (*VaultBackend)(nil)
+)
+
+// New returns a backend, or an error that lists everything that is wrong with the
+// configuration. It sends nothing: a program can start while Vault is down.
+func New(cfg Config, opts Options) (*VaultBackend, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", Name, err)
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.OnLogin == nil {
+		opts.OnLogin = func(error) {}
+	}
+	if opts.Timeout == 0 {
+		opts.Timeout = DefaultTimeout
+	}
+	c, err := newConn(cfg, opts.Timeout)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", Name, err)
+	}
+	b := &VaultBackend{address: cfg.Address, conn: c, log: opts.Logger}
+	b.mount, b.prefix = cfg.place()
+	b.auth = newAuthenticator(c, cfg.Login.method(c), opts)
+	b.engine = newDetector(b, cfg.KVVersion)
+	return b, nil
+}
+
+// Close stops the renewal of the token and closes idle connections. The backend
+// shall not be used afterwards.
+func (b *VaultBackend) Close() error {
+	b.auth.close()
+	b.conn.idle.CloseIdleConnections()
+	return nil
+}
+
+// TokenTTL returns how long the token in use will last; false if there is none yet,
+// it has no end, or its end is not known.
+func (b *VaultBackend) TokenTTL() (time.Duration, bool) { return b.auth.ttl() }
+
+// Locate implements [secret.Locator]: the path as the command line of Vault wants it.
+func (b *VaultBackend) Locate(key string) string { return path.Join(b.mount, b.prefix, key) }
+
+// Get implements [secret.SecretBackend].
+func (b *VaultBackend) Get(ctx context.Context, key string) (string, error) {
+	item, err := b.read(ctx, "get", key)
+	return item.Value.Reveal(), err
+}
+
+// Read implements [secret.OwnedBackend].
+func (b *VaultBackend) Read(ctx context.Context, key string) (secret.Item, error) {
+	return b.read(ctx, "read", key)
+}
+
+func (b *VaultBackend) read(ctx context.Context, op, key string) (secret.Item, error) {
+	if err := secret.CheckKey(key); err != nil {
+		return secret.Item{}, invalid(op, key, "", err)
+	}
+	act := action{op, b.Locate(key)}
+	found, err := with(ctx, b, act, func(e engine) (stored, error) { return e.read(ctx, key) })
+	if err != nil {
+		return secret.Item{}, act.wrap(err)
+	}
+	if !found.exists {
+		return secret.Item{}, act.fail(secret.ErrNotFound, "there is nothing at this path: write it to the field %q", valueField)
+	}
+	item, err := found.item(key)
+	if err != nil {
+		return secret.Item{}, act.wrap(err)
+	}
+	return item, nil
+}
+
+// Set implements [secret.SecretBackend].
+func (b *VaultBackend) Set(ctx context.Context, key, value string) error {
+	_, err := b.write(ctx, "set", key, value, "", engine.write)
+	return err
+}
+
+// Replace implements [secret.OwnedBackend].
+func (b *VaultBackend) Replace(ctx context.Context, key, value, owner string) (string, error) {
+	if err := secret.CheckOwner(owner); err != nil {
+		return "", invalid("replace", key, b.Locate(key), err)
+	}
+	return b.write(ctx, "replace", key, value, owner, engine.write)
+}
+
+// Create implements [secret.OwnedBackend]. See VaultBackend for KV version 1.
+func (b *VaultBackend) Create(ctx context.Context, key, value, owner string) (string, error) {
+	if err := secret.CheckOwner(owner); err != nil {
+		return "", invalid("create", key, b.Locate(key), err)
+	}
+	return b.write(ctx, "create", key, value, owner, engine.create)
+}
+
+func (b *VaultBackend) write(ctx context.Context, op, key, value, owner string,
+	how func(engine, context.Context, string, fields) (int, error),
+) (version string, err error) {
+	if err := cmp.Or(secret.CheckKey(key), secret.CheckValue(value)); err != nil {
+		return "", invalid(op, key, b.Locate(key), err)
+	}
+	act := action{op, b.Locate(key)}
+	n, err := with(ctx, b, act, func(e engine) (int, error) { return how(e, ctx, key, newFields(value, owner)) })
+	if err != nil {
+		return "", act.wrap(err)
+	}
+	if n == 0 {
+		return "", nil
+	}
+	return strconv.Itoa(n), nil
+}
+
+// Delete implements [secret.SecretBackend]. On KV version 2 it deletes the key's
+// metadata and with it every version. Where no policy allows that, it destroys, or
+// at least deletes, the versions; what that leaves in Vault is logged.
+func (b *VaultBackend) Delete(ctx context.Context, key string) error {
+	if err := secret.CheckKey(key); err != nil {
+		return invalid("delete", key, "", err)
+	}
+	act := action{"delete", b.Locate(key)}
+	_, err := with(ctx, b, act, func(e engine) (struct{}, error) { return struct{}{}, e.delete(ctx, key) })
+	if err != nil {
+		return act.wrap(err)
+	}
+	return nil
+}
+
+// call sends a request with the token in use, and once more with another one if the
+// first turns out not to be valid any more. The error is ready but for its action;
+// the answer is one of Vault's, maybe a refusal.
+func (b *VaultBackend) call(ctx context.Context, r request) (*answer, error) {
+	s, err := b.auth.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a, err := b.conn.send(ctx, s.client(r), r)
+	if err == nil && a.denied() {
+		var fresh *session
+		if fresh, err = b.auth.afterDenial(ctx, s); err != nil {
+			return nil, err
+		}
+		if fresh != nil {
+			s = fresh
+			a, err = b.conn.send(ctx, s.client(r), r)
+		}
+	}
+	if err != nil || !a.fromVault {
+		return nil, fault(a, r, err)
+	}
+	if !a.denied() && !s.worked.Load() {
+		s.worked.Store(true)
+	}
+	return a, nil
+}
+
+// String says where the secrets lie.
+func (b *VaultBackend) String() string {
+	return fmt.Sprintf("%s %s at %s", Name, b.Locate(""), b.address)
+}
+
+// GoString is String.
+func (b *VaultBackend) GoString() string { return b.String() }
+
+// Format writes String for every verb.
+func (b *VaultBackend) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(b.String())) }
+
+// LogValue implements slog.LogValuer.
+func (b *VaultBackend) LogValue() slog.Value { return slog.StringValue(b.String()) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (b *VaultBackend) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
