@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 )
 
@@ -49,7 +50,7 @@ func networkError(op string, status int, err error) *Error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		e.Reason, e.Err = "the connection was closed", io.ErrUnexpectedEOF
 	default:
-		e.Reason = "the connection broke, or the answer is not HTTP"
+		e.Reason = "the connection or the TLS handshake broke, or the answer is not HTTP"
 	}
 	return e
 }
@@ -62,7 +63,7 @@ func certificateReason(err error) string {
 		invalid   x509.CertificateInvalidError
 		verify    *tls.CertificateVerificationError
 		record    tls.RecordHeaderError
-		alert     tls.AlertError
+		alert     *net.OpError
 	)
 	switch {
 	case errors.As(err, &authority):
@@ -73,7 +74,8 @@ func certificateReason(err error) string {
 		return "the TLS certificate has expired or is not yet valid"
 	case errors.As(err, &invalid), errors.As(err, &verify):
 		return "the TLS certificate is not valid"
-	case errors.As(err, &record), errors.As(err, &alert):
+	case errors.As(err, &record), errors.As(err, &alert) && strings.HasSuffix(alert.Op, " error"):
+		// crypto/tls names the operations of its alerts "remote error" and "local error".
 		return "the TLS handshake failed"
 	}
 	return ""
