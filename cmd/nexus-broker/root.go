@@ -28,6 +28,7 @@ Without a command it serves. It is configured by environment variables, which
 	}
 	root.AddCommand(
 		newServeCommand(p),
+		newDemoCommand(p),
 		newConfigCommand(p),
 		newMigrateCommand(p),
 		newVersionCommand(p),

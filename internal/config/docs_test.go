@@ -45,9 +45,14 @@ func TestNoValueIsQuoted(t *testing.T) {
 			for _, value := range []string{"canary", "https://canary:canary@h", "canary\ncanary", "-1canary", "\x00canary", "canary=canary", "/canary"} {
 				for _, backend := range []string{BackendInternal, BackendVault} {
 					for _, method := range []string{VaultToken, VaultAppRole} {
-						_, err := Load([]string{name + "=" + value, "SECRET_BACKEND=" + backend, "VAULT_AUTH_METHOD=" + method}, Options{})
+						c, err := Load([]string{name + "=" + value, "SECRET_BACKEND=" + backend, "VAULT_AUTH_METHOD=" + method}, Options{})
 						require.Error(t, err)
 						require.NotContains(t, err.Error(), "canary", "%s=%q", name, value)
+						for _, p := range err.(Problems) {
+							for _, s := range c.Settings {
+								require.False(t, s.Name == p.Variable && strings.Contains(s.Value, "canary"), "%s=%q is shown", name, value)
+							}
+						}
 					}
 				}
 			}

@@ -99,22 +99,26 @@ func (l *loader) readOne(v variable) {
 		return
 	}
 	l.cfg.Settings = append(l.cfg.Settings, Setting{Name: v.name, Value: v.shown(text), Source: source})
-	if text == "" {
-		if v.required {
-			l.problem(v.name, "is not set", v.want)
-			return
-		}
-		l.effective[v.name] = ""
-		return
-	}
-	if p := v.set(&l.cfg, text); p != nil {
-		if v.want != "" {
-			p.Want = v.want
-		}
+	if p := v.store(&l.cfg, text); p != nil {
 		l.problem(v.name, p.Wrong, p.Want)
 		return
 	}
 	l.effective[v.name] = text
+}
+
+// store parses text into c, or says what is wrong with it.
+func (v variable) store(c *Config, text string) *Problem {
+	if text == "" {
+		if v.required {
+			return invalid("is not set", v.want)
+		}
+		return nil
+	}
+	p := v.set(c, text)
+	if p != nil && v.want != "" {
+		p.Want = v.want
+	}
+	return p
 }
 
 // shown returns what a person may see of a value, on one line.
@@ -186,7 +190,12 @@ func reason(err error) string {
 	return err.Error()
 }
 
+// problem reports what is wrong with a variable. A wrong value is not shown as a
+// setting either: it may be a password in the wrong place.
 func (l *loader) problem(variable, wrong, want string) {
+	if l.isSet(variable) {
+		l.show(variable, "invalid")
+	}
 	l.problems = append(l.problems, Problem{Variable: variable, Wrong: wrong, Want: want})
 }
 
