@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
 )
 
 // readiness remembers since when the database has answered, or not.
@@ -49,8 +51,8 @@ func (s *Service) Ready(ctx context.Context) Readiness {
 func (s *Service) secretsReady(ctx context.Context) Component {
 	var c Component
 	for _, b := range s.creds.Health(ctx) {
-		if c.Backend == "" || b.Name == s.creds.WriteTo() || c.Status == "ok" && b.Status != "ok" {
-			c = Component{Backend: b.Name, Status: b.Status, Since: b.Since, Message: b.Message}
+		if c.Backend == "" || b.Name == s.creds.WriteTo() || c.Status == "ok" && b.Status != credentials.StatusOK {
+			c = Component{Backend: b.Name, Status: string(b.Status), Since: b.Since, Message: b.Message}
 		}
 	}
 	return c

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
@@ -51,6 +52,7 @@ type Service struct {
 	metrics *metrics.Metrics
 	log     *slog.Logger
 	clock   func() time.Time
+	holder  string // names this process in leases
 
 	refreshes singleflight.Group // by connection id
 	health    healthCache
@@ -70,7 +72,8 @@ func New(cfg Config, d Deps) *Service {
 	}
 	return &Service{
 		cfg: cfg, store: d.Store, creds: d.Credentials, oauth: d.OAuth, keyring: d.Keyring,
-		metrics: d.Metrics, log: d.Logger, clock: d.Now, closing: make(chan struct{}),
+		metrics: d.Metrics, log: d.Logger, clock: d.Now,
+		holder: uuid.NewString(), closing: make(chan struct{}),
 	}
 }
 

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
 )
 
@@ -17,14 +15,12 @@ const (
 	sweepLease = "sweep"
 )
 
-// Sweep restores, at once and then every minute until ctx ends, what interrupted
-// operations have left half done. Of several replicas one sweeps at a time.
+// Sweep calls SweepOnce now and then every minute until ctx ends.
 func (s *Service) Sweep(ctx context.Context) {
-	holder := uuid.NewString()
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		s.sweepOnce(ctx, holder)
+		s.SweepOnce(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -33,8 +29,11 @@ func (s *Service) Sweep(ctx context.Context) {
 	}
 }
 
-func (s *Service) sweepOnce(ctx context.Context, holder string) {
-	mine, err := s.store.Lease(ctx, sweepLease, holder, s.now(), 2*sweepEvery)
+// SweepOnce restores what interrupted operations have left half done, deletes the
+// credentials that nobody needs any more, and audit events past their time. Of several
+// replicas one sweeps at a time; the others return at once.
+func (s *Service) SweepOnce(ctx context.Context) {
+	mine, err := s.store.Lease(ctx, sweepLease, s.holder, s.now(), 2*sweepEvery)
 	if err != nil {
 		if ctx.Err() == nil {
 			s.log.WarnContext(ctx, "sweep skipped: the database does not answer", "error", err)

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	nexusbroker "github.com/nexus-broker/nexus-broker"
+	"github.com/nexus-broker/nexus-broker/internal/broker"
+	"github.com/nexus-broker/nexus-broker/internal/config"
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/internal/httpapi"
+	"github.com/nexus-broker/nexus-broker/internal/httpserver"
+	"github.com/nexus-broker/nexus-broker/internal/metrics"
+	"github.com/nexus-broker/nexus-broker/internal/oauth"
+)
+
+// app is a broker, wired: every part is made here and handed what it needs.
+type app struct {
+	config   config.Config
+	db       database
+	log      *slog.Logger
+	service  *broker.Service
+	keys     *httpapi.Keys // nil: no key is asked for
+	handler  http.Handler
+	listener net.Listener
+	closers  []io.Closer // in the order of opening
+}
+
+// newApp opens everything that a broker needs, its listener included. On failure
+// nothing stays open.
+func newApp(ctx context.Context, c config.Config, log *slog.Logger) (_ *app, err error) {
+	a := &app{config: c, log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	db, err := openDatabase(ctx, c.Database)
+	if err != nil {
+		return nil, err
+	}
+	a.db = db
+	a.closers = append(a.closers, db)
+
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m := metrics.New(registry)
+
+	secrets, err := openBackends(c, db, m, log)
+	if err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, secrets)
+	if err := checkBackend(ctx, c.Secrets, secrets, log); err != nil {
+		return nil, err
+	}
+	creds, err := credentials.New(credentials.Options{
+		Backends: secrets.list, WriteTo: c.Secrets.Backend, ReadOnly: c.Secrets.ReadOnly,
+		CacheTTL: c.Secrets.CacheTTL, MaxStale: c.Secrets.CacheMaxStale,
+		Audit: db, Metrics: m, Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, closer(creds.Close))
+
+	if a.listener, err = net.Listen("tcp", c.Server.ListenAddr); err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, closer(func() { _ = a.listener.Close() }))
+	a.service = broker.New(a.brokerConfig(), broker.Deps{
+		Store: db, Credentials: creds, Keyring: c.Keys.Encryption, Metrics: m, Logger: log,
+		OAuth: oauth.New(oauth.Options{
+			HTTP:        oauth.NewHTTPClient(oauth.HTTPOptions{AllowPrivate: c.Outbound.AllowPrivate}),
+			OnDiscovery: m.Discovery,
+		}),
+	})
+	if err := a.openAPI(m, registry); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// closer makes an io.Closer of a function that cannot fail.
+type closer func()
+
+func (c closer) Close() error { c(); return nil }
+
+func (a *app) brokerConfig() broker.Config {
+	c := a.config
+	port := a.listener.Addr().(*net.TCPAddr).Port
+	return broker.Config{
+		BaseURL: c.Server.PublicURL(port), RedirectPath: c.Server.RedirectPath,
+		StateKey:         []byte(c.Keys.State.Reveal()),
+		EnforceReturnURL: c.Access.EnforceReturnURL, AllowedReturnDomains: c.Access.AllowedReturnDomains,
+		RedactClientSecrets: c.Secrets.RedactClientSecrets,
+		AuditRetention:      c.Audit.Retention, SecretTimeout: c.Secrets.Timeout,
+	}
+}
+
+// openAPI makes the HTTP handler.
+func (a *app) openAPI(m *metrics.Metrics, registry *prometheus.Registry) error {
+	access := a.config.Access
+	if access.RequireAPIKey {
+		keys, err := httpapi.NewKeys(httpapi.KeysOptions{
+			APIKey: access.APIKey, APIKeys: access.APIKeys,
+			APIKeyFile: access.APIKeyFile, APIKeysFile: access.APIKeysFile, Logger: a.log,
+		})
+		if err != nil {
+			return err
+		}
+		a.keys = keys
+	}
+	a.handler = httpapi.New(httpapi.Options{
+		Broker: a.service, Keys: a.keys,
+		RequireAllowlist: access.RequireAllowlist, AllowedCIDRs: access.AllowedCIDRs,
+		TrustedProxies: access.TrustedProxies, RateLimit: access.RateLimit,
+		RedirectPath: a.config.Server.RedirectPath, Observe: m.HTTPRequest,
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		OpenAPI: nexusbroker.OpenAPI, Logger: a.log,
+	})
+	return nil
+}
+
+// run serves until ctx ends, lets requests in flight finish, and closes everything.
+func (a *app) run(ctx context.Context) error {
+	background, stop := context.WithCancel(ctx)
+	defer stop()
+	swept := make(chan struct{})
+	go func() { defer close(swept); a.service.Sweep(background) }()
+	if a.keys != nil {
+		go a.keys.Watch(background, a.config.Access.ReloadInterval)
+	}
+	a.log.InfoContext(ctx, "listening", "address", a.listener.Addr().String(),
+		"version", readBuild().Version, "secret_backend", a.config.Secrets.Backend, "database", a.config.Database.Driver)
+	err := httpserver.Serve(ctx, a.listener, httpserver.Options{
+		Handler: a.handler, Logger: a.log, Grace: a.config.Server.ShutdownGrace,
+		CertFile: a.config.Server.TLSCertFile, KeyFile: a.config.Server.TLSKeyFile,
+	})
+	stop()
+	<-swept
+	// What a request has begun and must not lose, such as storing a rotated token.
+	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.config.Server.ShutdownGrace+5*time.Second)
+	defer cancel()
+	if closeErr := a.service.Close(final); closeErr != nil {
+		a.log.ErrorContext(final, "work was still under way at the end of the grace period", "error", closeErr)
+	}
+	a.log.InfoContext(final, "stopped")
+	return errors.Join(err, a.close())
+}
+
+// close closes what newApp has opened, the last first.
+func (a *app) close() error {
+	var errs []error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		errs = append(errs, a.closers[i].Close())
+	}
+	a.closers = nil
+	return errors.Join(errs...)
+}

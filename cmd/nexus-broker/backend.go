@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/nexus-broker/nexus-broker/internal/backend"
+	"github.com/nexus-broker/nexus-broker/internal/config"
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/internal/internalbackend"
+	"github.com/nexus-broker/nexus-broker/internal/metrics"
+	"github.com/nexus-broker/nexus-broker/secret"
+	"github.com/nexus-broker/nexus-broker/secret/hashicorpvault"
+)
+
+// backends are the secret backends that are configured. The internal one always is:
+// a row may name it after SECRET_BACKEND has changed.
+type backends struct {
+	list     []credentials.Backend
+	selected secret.SecretBackend // that credentials are written to
+	closers  []io.Closer
+}
+
+// Close ends the backends' own work, such as renewing a login.
+func (all *backends) Close() error {
+	var errs []error
+	for _, c := range all.closers {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openBackends builds the backends. No network is needed: a vault that is down now
+// must not keep the broker from serving stored tokens.
+func openBackends(c config.Config, rows internalbackend.Rows, m *metrics.Metrics, log *slog.Logger) (*backends, error) {
+	all := &backends{}
+	internal := internalbackend.New(rows, c.Keys.Encryption)
+	all.add(config.BackendInternal, internal, false, c, m, log)
+	switch c.Secrets.Backend {
+	case config.BackendInternal:
+	case config.BackendVault:
+		v, err := openVault(c.Secrets, m, log)
+		if err != nil {
+			return nil, err
+		}
+		all.closers = append(all.closers, v)
+		all.add(config.BackendVault, v, true, c, m, log)
+	default:
+		return nil, fmt.Errorf("SECRET_BACKEND %s is not in this build", c.Secrets.Backend)
+	}
+	return all, nil
+}
+
+func (all *backends) add(name string, b secret.SecretBackend, external bool, c config.Config, m *metrics.Metrics, log *slog.Logger) {
+	decorated := backend.Decorate(b, backend.Options{Name: name, Timeout: c.Secrets.Timeout, Metrics: m, Logger: log})
+	all.list = append(all.list, credentials.Backend{Name: name, Store: decorated, External: external})
+	if name == c.Secrets.Backend {
+		all.selected = decorated
+	}
+}
+
+func openVault(c config.Secrets, m *metrics.Metrics, log *slog.Logger) (*hashicorpvault.VaultBackend, error) {
+	v := c.Vault
+	var login hashicorpvault.Login = hashicorpvault.TokenLogin{Token: v.Token, File: v.TokenFile}
+	if v.AuthMethod == config.VaultAppRole {
+		login = hashicorpvault.AppRoleLogin{Mount: v.AuthMount, RoleID: v.RoleID, SecretID: v.SecretID, SecretIDFile: v.SecretIDFile}
+	}
+	b, err := hashicorpvault.New(hashicorpvault.Config{
+		Address: v.Addr, Namespace: v.Namespace, AuthNamespace: v.AuthNamespace,
+		Mount: v.Mount, PathPrefix: v.PathPrefix, KVVersion: v.KVVersion, Login: login,
+		TLS: hashicorpvault.TLS{
+			CACertFile: v.CACert, CACertDir: v.CAPath, CACertPEM: []byte(v.CACertBytes),
+			ClientCertFile: v.ClientCert, ClientKeyFile: v.ClientKey,
+			ServerName: v.TLSServerName, InsecureSkipVerify: v.SkipVerify,
+		},
+	}, hashicorpvault.Options{
+		Logger: log, Timeout: c.Timeout,
+		OnLogin: func(err error) { m.SecretLogin(config.BackendVault, err) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", config.BackendVault, err)
+	}
+	m.RegisterTokenTTL(config.BackendVault, b.TokenTTL)
+	return b, nil
+}
+
+// checkBackend asks the selected backend, without writing, whether it will do. A
+// refused login always ends the start; a denied or unanswered probe only if the
+// check is strict, since stored tokens can be served all the same.
+func checkBackend(ctx context.Context, c config.Secrets, b *backends, log *slog.Logger) error {
+	prober, ok := b.selected.(secret.Prober)
+	if !ok || c.StartupCheck == config.CheckOff {
+		return nil
+	}
+	need := secret.ReadWrite
+	if c.ReadOnly {
+		need = secret.ReadOnly
+	}
+	err := prober.Probe(ctx, need)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, secret.ErrLogin), c.StartupCheck == config.CheckStrict:
+		return fmt.Errorf("start-up check of %s: %w", c.Backend, err)
+	}
+	log.WarnContext(ctx, "start-up check of the secret backend failed; stored tokens are served, flows may fail",
+		"backend", c.Backend, "error", err)
+	return nil
+}

@@ -1,0 +1,140 @@
+package broker_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/broker"
+)
+
+func TestDeleteTakesTheCredentialsAlong(t *testing.T) {
+	h := newHouse(t, options{})
+	id := h.register("google")
+	connection := h.connect(id)
+	require.NoError(t, h.DeleteProvider(t.Context(), id))
+	require.Empty(t, h.inVault("google/client_id"))
+	require.Empty(t, h.inVault("google/client_secret"))
+	require.Len(t, h.events(audit.ProviderDeleted), 1)
+	require.Len(t, h.events(audit.CredentialsDeleted), 2)
+	_, err := h.Token(t.Context(), connection)
+	require.NoError(t, err)
+	_, err = h.Refresh(t.Context(), connection)
+	code(t, broker.CodeProviderNotFound, err)
+	_, err = h.Provider(t.Context(), id)
+	code(t, broker.CodeProviderNotFound, err)
+	_, err = h.Begin(t.Context(), request(id))
+	code(t, broker.CodeProviderNotFound, err)
+	require.NoError(t, h.DeleteProvider(t.Context(), id), "again is fine")
+	require.NoError(t, h.DeleteProvider(t.Context(), uuid.New()), "and so is what never was")
+}
+
+func TestDeleteOfARotatedSecret(t *testing.T) {
+	h := newHouse(t, options{})
+	id := h.register("google")
+	require.NoError(t, h.vault.Set(t.Context(), "google/client_secret", "rotated by hand, without our mark"))
+	require.NoError(t, h.DeleteProvider(t.Context(), id))
+	require.Empty(t, h.inVault("google/client_secret"))
+}
+
+func TestDeleteDuringAnOutageIsFinishedLater(t *testing.T) {
+	clock := time.Now()
+	h := newHouse(t, options{now: func() time.Time { return clock }})
+	id := h.register("google")
+	h.vault.Fail(errDown)
+	require.NoError(t, h.DeleteProvider(t.Context(), id))
+	h.vault.Fail(nil)
+	require.Equal(t, clientSecret, h.inVault("google/client_secret"))
+	clock = clock.Add(time.Hour)
+	h.SweepOnce(t.Context())
+	require.Empty(t, h.inVault("google/client_secret"))
+	require.Empty(t, h.inVault("google/client_id"))
+}
+
+func TestNameIsFreeAtOnce(t *testing.T) {
+	clock := time.Now()
+	h := newHouse(t, options{now: func() time.Time { return clock }})
+	id := h.register("google")
+	h.vault.Fail(errDown)
+	require.NoError(t, h.DeleteProvider(t.Context(), id))
+	h.vault.Fail(nil)
+	h.register("google") // takes the pending deletion over
+	clock = clock.Add(time.Hour)
+	h.SweepOnce(t.Context())
+	require.Equal(t, clientSecret, h.inVault("google/client_secret"), "a late sweep does not hit the successor")
+}
+
+// On the internal backend connections outlive their provider, as with the existing
+// broker, and the credentials go with the last of them.
+func TestInternalCredentialsOutliveTheProvider(t *testing.T) {
+	h := newHouse(t, options{internal: true})
+	id := h.register("google")
+	connection := h.connect(id)
+	require.NoError(t, h.DeleteProvider(t.Context(), id))
+	require.Equal(t, "id."+id.String(), h.provider(id).Credentials.Key)
+	_, found, err := h.store.SealedRow(t.Context(), "google/client_secret")
+	require.NoError(t, err)
+	require.False(t, found)
+	_, err = h.Refresh(t.Context(), connection)
+	require.NoError(t, err)
+	second := h.register("google")
+	h.connect(second)
+	_, err = h.Refresh(t.Context(), connection)
+	require.NoError(t, err)
+
+	require.NoError(t, h.store.SetStatus(t.Context(), connection, broker.StatusActive, broker.StatusRevoked, time.Now()))
+	h.SweepOnce(t.Context())
+	_, found, err = h.store.SealedRow(t.Context(), "id."+id.String()+"/client_secret")
+	require.NoError(t, err)
+	require.False(t, found)
+	require.True(t, h.provider(id).Credentials.IsZero())
+	h.connect(second)
+}
+
+func TestInternalCredentialsGoAtOnceWithoutConnections(t *testing.T) {
+	h := newHouse(t, options{internal: true})
+	id := h.register("google")
+	require.NoError(t, h.DeleteProvider(t.Context(), id))
+	for _, key := range []string{"google/client_secret", "google/client_id", "id." + id.String() + "/client_secret"} {
+		_, found, err := h.store.SealedRow(t.Context(), key)
+		require.NoError(t, err)
+		require.False(t, found, key)
+	}
+}
+
+func TestDeleteByName(t *testing.T) {
+	h := newHouse(t, options{})
+	h.register("google")
+	n, err := h.DeleteProvidersByName(t.Context(), "GOOGLE")
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	_, err = h.DeleteProvidersByName(t.Context(), "google")
+	code(t, broker.CodeProviderNotFound, err)
+	_, err = h.ProviderIDByName(t.Context(), "google")
+	code(t, broker.CodeProviderNotFound, err)
+}
+
+// A process that dies in the middle of a registration leaves a reservation and a
+// value; the next one clears both away once the claim has run out.
+func TestSweepAfterACrash(t *testing.T) {
+	clock := time.Now()
+	h := newHouse(t, options{now: func() time.Time { return clock }})
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpRegister, Until: clock.Add(30 * time.Second).UTC().Truncate(time.Microsecond)}
+	p := broker.Provider{ID: uuid.New(), Profile: broker.Profile{Name: "google", AuthType: broker.AuthOAuth2},
+		CreatedAt: clock.UTC(), UpdatedAt: clock.UTC()}
+	p.Credentials.Backend, p.Credentials.Key, p.Credentials.Managed, p.Credentials.Generation = vaultName, "google", true, 1
+	require.NoError(t, h.store.ReserveProvider(t.Context(), p, op))
+	_, err := h.vault.Create(t.Context(), "google/client_id", clientID, "nexus-broker/"+p.ID.String()+"/1")
+	require.NoError(t, err)
+
+	_, err = h.Register(t.Context(), h.profile("google"))
+	code(t, broker.CodeInvalidProviderName, err) // the claim lives: it may be another replica's
+	require.Equal(t, clientID, h.inVault("google/client_id"))
+	clock = clock.Add(time.Minute)
+	h.SweepOnce(t.Context())
+	require.Empty(t, h.inVault("google/client_id"))
+	h.register("google")
+}

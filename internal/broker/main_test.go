@@ -1,0 +1,246 @@
+package broker_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/broker"
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/internal/internalbackend"
+	"github.com/nexus-broker/nexus-broker/internal/metrics"
+	"github.com/nexus-broker/nexus-broker/internal/oauth"
+	"github.com/nexus-broker/nexus-broker/internal/oauth/oauthtest"
+	"github.com/nexus-broker/nexus-broker/internal/seal"
+	"github.com/nexus-broker/nexus-broker/internal/store/sqlite"
+	"github.com/nexus-broker/nexus-broker/secret"
+	"github.com/nexus-broker/nexus-broker/secret/memory"
+)
+
+const (
+	returnURL    = "https://app.example/done?keep=1"
+	clientID     = "the-client"
+	clientSecret = "the secret/+:%"
+	vaultName    = "hashicorp-vault"
+)
+
+// house is a broker on a real SQLite database, with a provider that is real but for
+// its users, and a vault that is a map: its faults are what the tests are about.
+type house struct {
+	*broker.Service
+	t     *testing.T
+	store *sqlite.Store
+	vault *memory.Faulty
+	op    *oauthtest.Server
+	creds *credentials.Service
+}
+
+type options struct {
+	internal bool // SECRET_BACKEND=internal instead of the vault
+	readOnly bool
+	ttl      time.Duration
+	now      func() time.Time
+	provider oauthtest.Options
+	config   func(*broker.Config)
+	path     string // of the database; "": a new one
+	vault    *memory.Faulty
+}
+
+func newHouse(t *testing.T, o options) *house {
+	t.Helper()
+	h := &house{t: t, vault: o.vault}
+	if h.vault == nil {
+		h.vault = memory.NewFaulty(memory.New())
+	}
+	if o.path == "" {
+		o.path = filepath.Join(t.TempDir(), "broker.db")
+	}
+	ctx := t.Context()
+	var err error
+	h.store, err = sqlite.Open(ctx, o.path)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = h.store.Close() })
+	m, err := h.store.Migrator()
+	require.NoError(t, err)
+	_, err = m.Up(ctx)
+	require.NoError(t, err)
+
+	ring, err := seal.NewKeyring([]byte(strings.Repeat("k", seal.KeyBytes)))
+	require.NoError(t, err)
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	counts := metrics.New(nil)
+	writeTo := vaultName
+	if o.internal {
+		writeTo = credentials.Internal
+	}
+	h.creds, err = credentials.New(credentials.Options{
+		Backends: []credentials.Backend{
+			{Name: credentials.Internal, Store: internalbackend.New(h.store, ring)},
+			{Name: vaultName, Store: h.vault, External: true},
+		},
+		WriteTo: writeTo, ReadOnly: o.readOnly, CacheTTL: o.ttl, MaxStale: time.Hour,
+		Audit: h.store, Metrics: counts, Logger: log, Now: o.now,
+	})
+	require.NoError(t, err)
+	t.Cleanup(h.creds.Close)
+
+	if o.provider.Clients == nil {
+		o.provider.Clients = []oauthtest.Client{
+			{ID: clientID, Secret: clientSecret, RedirectURIs: []string{"https://broker.example/auth/callback"}},
+		}
+	}
+	h.op = oauthtest.Start(t, o.provider)
+	base, err := url.Parse("https://broker.example")
+	require.NoError(t, err)
+	cfg := broker.Config{
+		BaseURL: base, RedirectPath: "/auth/callback", StateKey: []byte(strings.Repeat("s", 32)), SecretTimeout: time.Second,
+	}
+	if o.config != nil {
+		o.config(&cfg)
+	}
+	h.Service = broker.New(cfg, broker.Deps{
+		Store: h.store, Credentials: h.creds, Keyring: ring, Metrics: counts, Logger: log, Now: o.now,
+		OAuth: oauth.New(oauth.Options{HTTP: oauth.NewHTTPClient(oauth.HTTPOptions{AllowPrivate: true})}),
+	})
+	t.Cleanup(func() { require.NoError(t, h.Close(context.WithoutCancel(ctx))) })
+	return h
+}
+
+// profile is a complete OAuth profile of the house's provider.
+func (h *house) profile(name string) broker.ProfileInput {
+	return broker.ProfileInput{
+		Name: broker.Given(name), AuthHeader: broker.Given("client_secret_basic"),
+		AuthURL: broker.Given(h.op.URL(oauthtest.Authorization)), TokenURL: broker.Given(h.op.URL(oauthtest.Token)),
+		ClientID: text(clientID), ClientSecret: text(clientSecret),
+	}
+}
+
+func text(s string) broker.Field[broker.SecretText] {
+	return broker.Given(broker.SecretText{Value: secret.NewValue(s)})
+}
+
+func null() broker.Field[broker.SecretText] {
+	return broker.Field[broker.SecretText]{Present: true, Null: true}
+}
+
+func (h *house) register(name string) uuid.UUID {
+	h.t.Helper()
+	id, err := h.Register(h.t.Context(), h.profile(name))
+	require.NoError(h.t, err)
+	return id
+}
+
+func (h *house) begin(id uuid.UUID, scopes ...string) broker.Consent {
+	h.t.Helper()
+	c, err := h.Begin(h.t.Context(), request(id, scopes...))
+	require.NoError(h.t, err)
+	return c
+}
+
+func request(id uuid.UUID, scopes ...string) broker.ConsentRequest {
+	return broker.ConsentRequest{WorkspaceID: "ws", ProviderID: id.String(), Scopes: scopes, ReturnURL: returnURL}
+}
+
+// agree lets the user agree at the provider and returns what its redirect carries.
+func (h *house) agree(c broker.Consent) broker.Callback {
+	h.t.Helper()
+	jar, err := cookiejar.New(nil)
+	require.NoError(h.t, err)
+	var q url.Values
+	browser := &http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+		if r.URL.Host == "broker.example" {
+			q = r.URL.Query()
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}}
+	resp, err := browser.Get(c.AuthURL)
+	require.NoError(h.t, err)
+	require.NoError(h.t, resp.Body.Close())
+	require.NotNil(h.t, q, "the provider sent the browser nowhere: %s", resp.Status)
+	return broker.Callback{Code: secret.NewValue(q.Get("code")), State: q.Get("state"), Error: q.Get("error"), Issuer: q.Get("iss")}
+}
+
+// connect takes a user through a whole consent.
+func (h *house) connect(id uuid.UUID, scopes ...string) uuid.UUID {
+	h.t.Helper()
+	to, err := h.Complete(h.t.Context(), h.agree(h.begin(id, scopes...)))
+	require.NoError(h.t, err)
+	return connectionIn(h.t, to.URL)
+}
+
+func connectionIn(t *testing.T, redirect string) uuid.UUID {
+	t.Helper()
+	u, err := url.Parse(redirect)
+	require.NoError(t, err)
+	require.Equal(t, "success", u.Query().Get("status"), redirect)
+	id, err := uuid.Parse(u.Query().Get("connection_id"))
+	require.NoError(t, err)
+	return id
+}
+
+// code checks that err is a failure with this code and returns it.
+func code(t *testing.T, want broker.Code, err error) *broker.Error {
+	t.Helper()
+	require.Error(t, err)
+	require.Equal(t, want, broker.CodeOf(err), "%v", err)
+	var e *broker.Error
+	require.ErrorAs(t, err, &e)
+	require.NotEmpty(t, e.Message)
+	require.NotContains(t, err.Error(), clientSecret)
+	return e
+}
+
+func (h *house) status(id uuid.UUID) broker.ConnectionStatus {
+	h.t.Helper()
+	c, err := h.store.Connection(h.t.Context(), id)
+	require.NoError(h.t, err)
+	return c.Status
+}
+
+func (h *house) provider(id uuid.UUID) broker.Provider {
+	h.t.Helper()
+	p, err := h.store.Provider(h.t.Context(), id)
+	require.NoError(h.t, err)
+	return p
+}
+
+func (h *house) inVault(key string) string {
+	h.t.Helper()
+	v, err := h.vault.Get(context.WithoutCancel(h.t.Context()), key)
+	if err != nil {
+		require.ErrorIs(h.t, err, secret.ErrNotFound)
+	}
+	return v
+}
+
+func (h *house) events(t audit.Type) []audit.Event {
+	h.t.Helper()
+	list, err := h.AuditEvents(h.t.Context(), audit.Filter{Type: t})
+	require.NoError(h.t, err)
+	return list
+}
+
+func field(t *testing.T, a broker.TokenAnswer, name string) string {
+	t.Helper()
+	var s string
+	require.NoError(t, json.Unmarshal(a.Token.Fields()[name], &s))
+	return s
+}
+
+// eventually waits for what a sweep does.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	require.Eventually(t, cond, 10*time.Second, 10*time.Millisecond, what)
+}

@@ -1,0 +1,272 @@
+package e2e_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-broker/nexus-broker/test/servers"
+)
+
+// binary is the broker, built once for all tests of the package with the race
+// detector, so that a race in the process ends it with an error.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "nexus-broker-e2e-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "nexus-broker")
+	build := exec.Command("go", "build", "-race", "-o", path, "github.com/nexus-broker/nexus-broker/cmd/nexus-broker")
+	var out bytes.Buffer
+	build.Stdout, build.Stderr = &out, &out
+	if err := build.Run(); err != nil {
+		return "", &buildError{out.String(), err}
+	}
+	return path, nil
+})
+
+type buildError struct {
+	output string
+	err    error
+}
+
+func (e *buildError) Error() string { return e.err.Error() + "\n" + e.output }
+
+func TestMain(m *testing.M) {
+	code := servers.Main(m)
+	if path, err := binary(); err == nil && code >= 0 {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// env is the environment of a broker.
+type env map[string]string
+
+// with returns e with more set; "" unsets.
+func (e env) with(more env) env {
+	all := env{}
+	for _, m := range []env{e, more} {
+		for k, v := range m {
+			all[k] = v
+		}
+	}
+	return all
+}
+
+func (e env) list() []string {
+	list := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "GORACE=halt_on_error=1 exitcode=66"}
+	for k, v := range e {
+		if v != "" {
+			list = append(list, k+"="+v)
+		}
+	}
+	return list
+}
+
+func randomKey(fill string) string {
+	return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(fill, 32)[:32]))
+}
+
+// Keys of every broker here. The tests search for what they protect, never for them.
+var (
+	encryptionKey = randomKey("encryption-key-of-the-e2e-tests.")
+	stateKey      = randomKey("state-key-of-the-end-to-end-test")
+)
+
+const apiKey = "CANARY-api-key-e2e"
+
+// base is what every broker needs beside its database and its secret backend.
+func base() env {
+	return env{
+		"BASE_URL": publicURL, "LISTEN_ADDR": "127.0.0.1:0",
+		"ENCRYPTION_KEY": encryptionKey, "STATE_KEY": stateKey,
+		"API_KEY": apiKey, "REQUIRE_API_KEY": "true", "LOG_LEVEL": "debug",
+	}
+}
+
+// process is a running broker.
+type process struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	URL  string
+	log  *servers.Log
+	done chan struct{}
+	once sync.Once
+	err  error
+}
+
+// start runs the broker and waits until it listens.
+func start(t *testing.T, e env, args ...string) *process {
+	t.Helper()
+	p := launch(t, e, args...)
+	select {
+	case <-p.done:
+		t.Fatalf("the broker ended at start: %v\n%s", p.err, p.log)
+	case <-time.After(30 * time.Second):
+		t.Fatalf("the broker does not listen\n%s", p.log)
+	case p.URL = <-p.listening():
+	}
+	return p
+}
+
+// launch runs the broker and does not wait.
+func launch(t *testing.T, e env, args ...string) *process {
+	t.Helper()
+	path, err := binary()
+	require.NoError(t, err)
+	if len(args) == 0 {
+		args = []string{"serve"}
+	}
+	p := &process{t: t, cmd: exec.Command(path, args...), log: &servers.Log{}, done: make(chan struct{})}
+	p.cmd.Env = e.list()
+	p.cmd.Dir = t.TempDir()
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	require.NoError(t, p.cmd.Start())
+	go func() { p.err = p.cmd.Wait(); close(p.done) }()
+	t.Cleanup(func() {
+		p.stop()
+		if strings.Contains(p.log.String(), "DATA RACE") {
+			t.Errorf("the broker has a data race:\n%s", p.log)
+		}
+		if t.Failed() {
+			t.Logf("log of the broker:\n%s", tail(p.log.String(), 60))
+		}
+	})
+	return p
+}
+
+func tail(s string, lines int) string {
+	all := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	if len(all) > lines {
+		all = all[len(all)-lines:]
+	}
+	return strings.Join(all, "\n")
+}
+
+// listening gives the URL of the broker once it logs it.
+func (p *process) listening() <-chan string {
+	found := make(chan string, 1)
+	go func() {
+		for {
+			scan := bufio.NewScanner(strings.NewReader(p.log.String()))
+			for scan.Scan() {
+				var line struct {
+					Msg     string `json:"msg"`
+					Address string `json:"address"`
+				}
+				if json.Unmarshal(scan.Bytes(), &line) == nil && line.Msg == "listening" {
+					found <- "http://" + line.Address
+					return
+				}
+			}
+			select {
+			case <-p.done:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}()
+	return found
+}
+
+// stop asks the broker to end and waits for it.
+func (p *process) stop() {
+	p.once.Do(func() {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.done:
+		case <-time.After(30 * time.Second):
+			_ = p.cmd.Process.Kill()
+			<-p.done
+		}
+	})
+}
+
+// kill ends the broker without warning.
+func (p *process) kill() {
+	p.once.Do(func() { _ = p.cmd.Process.Kill(); <-p.done })
+}
+
+// answer is what the broker has answered.
+type answer struct {
+	t      *testing.T
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// want checks the status and, of a failure, the code.
+func (a answer) want(status int, code ...string) answer {
+	a.t.Helper()
+	require.Equalf(a.t, status, a.Status, "answer: %s", a.Body)
+	if len(code) > 0 {
+		require.Equalf(a.t, code[0], a.text("error"), "answer: %s", a.Body)
+		require.NotEmpty(a.t, a.text("message"))
+	}
+	return a
+}
+
+func (a answer) object() map[string]any {
+	a.t.Helper()
+	var m map[string]any
+	require.NoErrorf(a.t, json.Unmarshal(a.Body, &m), "answer: %s", a.Body)
+	return m
+}
+
+func (a answer) text(member string) string {
+	a.t.Helper()
+	s, _ := a.object()[member].(string)
+	return s
+}
+
+// call sends a request with the API key; a body that is not nil is sent as JSON.
+func (p *process) call(method, path string, body any) answer {
+	p.t.Helper()
+	return p.send(method, path, body, http.Header{"X-Api-Key": {apiKey}})
+}
+
+func (p *process) send(method, path string, body any, header http.Header) answer {
+	p.t.Helper()
+	var reader io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		require.NoError(p.t, err)
+		reader = bytes.NewReader(b)
+	}
+	req, err := http.NewRequest(method, p.URL+path, reader)
+	require.NoError(p.t, err)
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	client := &http.Client{Timeout: time.Minute, Transport: contract(p.t), CheckRedirect: noRedirect}
+	resp, err := client.Do(req)
+	require.NoError(p.t, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(p.t, err)
+	return answer{t: p.t, Status: resp.StatusCode, Header: resp.Header, Body: b}
+}
+
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+func mustURL(t *testing.T, s string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(s)
+	require.NoError(t, err)
+	return u
+}
