@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"strings"
 	"testing"
 
@@ -38,9 +39,8 @@ func Load() (*Contract, error) {
 		return nil, fmt.Errorf("openapi.yaml: %w", err)
 	}
 	c := &Contract{doc: doc, paths: http.NewServeMux()}
-	for path := range doc.Paths.Map() {
-		// The templates of OpenAPI are patterns of the mux.
-		c.paths.Handle(path, http.NotFoundHandler())
+	for template := range doc.Paths.Map() {
+		c.paths.Handle(template, http.NotFoundHandler()) // it is a pattern of the mux too
 	}
 	return c, nil
 }
@@ -148,6 +148,9 @@ func (c *Contract) route(r *http.Request) (route *routers.Route, known bool) {
 	probe := &http.Request{Method: http.MethodGet, URL: r.URL, Host: r.Host}
 	if r.URL.Path == "/providers/" { // is accepted for "/providers"
 		probe = httptest.NewRequest(http.MethodGet, "/providers", nil)
+	}
+	if path.Clean(probe.URL.Path) != probe.URL.Path {
+		return nil, false // the mux would clean it first
 	}
 	_, pattern := c.paths.Handler(probe)
 	item := c.doc.Paths.Value(pattern)

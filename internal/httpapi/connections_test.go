@@ -1,0 +1,94 @@
+package httpapi_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-broker/nexus-broker/internal/broker"
+	"github.com/nexus-broker/nexus-broker/internal/httpapi"
+	"github.com/nexus-broker/nexus-broker/internal/oauth"
+)
+
+func tokenSet(t *testing.T, fields string) oauth.TokenSet {
+	t.Helper()
+	set, err := oauth.DecodeTokenSet([]byte(fields))
+	require.NoError(t, err)
+	return set
+}
+
+func TestToken(t *testing.T) {
+	const path = "/connections/" + someID + "/token"
+	domain := &stub{token: broker.TokenAnswer{
+		AuthType: "oauth2", Strategy: []byte(`{"type":"oauth2"}`),
+		Token:     tokenSet(t, `{"access_token":"at&<>","token_type":"Bearer","expires_in":3600,"refresh_token":"rt","extra":{"a":1.10}}`),
+		ExpiresAt: time.Date(2025, 3, 1, 13, 0, 0, 123000, time.FixedZone("", 3600)), Expired: true,
+	}}
+	c := newClient(t, httpapi.Options{Broker: domain})
+	admin := c.get(path)
+	const fields = `"access_token":"at&<>","token_type":"Bearer","expires_in":3600,"extra":{"a":1.10}`
+	require.JSONEq(t, `{`+fields+`,"refresh_token":"rt","expires_at":"2025-03-01T12:00:00Z","expired":true,
+		"strategy":{"type":"oauth2"},"credentials":{`+fields+`,"refresh_token":"rt"}}`, admin.body)
+	require.Contains(t, admin.body, `{"a":1.10}`, "values stay as the provider wrote them")
+	require.Contains(t, admin.body, `"at&<>"`)
+
+	agent := c.as(agentKey).get(path)
+	require.JSONEq(t, `{`+fields+`,"expires_at":"2025-03-01T12:00:00Z","expired":true,
+		"strategy":{"type":"oauth2"},"credentials":{`+fields+`}}`, agent.body)
+
+	domain.token.ExpiresAt = time.Time{}
+	require.NotContains(t, c.get(path).body, `"expire`+`d"`)
+}
+
+// The provider cannot replace what the broker says.
+func TestTokenFieldsOfTheBrokerWin(t *testing.T) {
+	domain := &stub{token: broker.TokenAnswer{
+		Strategy: []byte(`{"type":"oauth2"}`), ExpiresAt: time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC),
+		Token: tokenSet(t, `{"access_token":"at","strategy":"x","credentials":"x","expires_at":1,"expired":"x"}`),
+	}}
+	c := newClient(t, httpapi.Options{Broker: domain})
+	require.JSONEq(t, `{"access_token":"at","strategy":{"type":"oauth2"},"expires_at":"2025-03-01T12:00:00Z","expired":false,
+		"credentials":{"access_token":"at","strategy":"x","credentials":"x","expires_at":1,"expired":"x"}}`,
+		c.get("/connections/"+someID+"/token").body)
+}
+
+func TestStaticCredentials(t *testing.T) {
+	domain := &stub{token: broker.TokenAnswer{
+		AuthType: "api_key", Strategy: []byte(`{"type":"header","config":{"header_name":"X-API-Key","credential_field":"api_key"}}`),
+		Token: tokenSet(t, `{"api_key":"k","refresh_token":"rt"}`),
+	}}
+	c := newClient(t, httpapi.Options{Broker: domain})
+	const strategy = `"strategy":{"type":"header","config":{"header_name":"X-API-Key","credential_field":"api_key"}}`
+	require.JSONEq(t, `{`+strategy+`,"credentials":{"api_key":"k","refresh_token":"rt"}}`, c.get("/connections/"+someID+"/token").body)
+	require.JSONEq(t, `{`+strategy+`,"credentials":{"api_key":"k"}}`, c.as(agentKey).get("/connections/"+someID+"/token").body)
+}
+
+func TestRefresh(t *testing.T) {
+	domain := &stub{token: broker.TokenAnswer{
+		AuthType: "oauth2", Strategy: []byte(`{"type":"oauth2"}`), ExpiresAt: time.Now(),
+		Token: tokenSet(t, `{"access_token":"at","refresh_token":"rt"}`),
+	}}
+	c := newClient(t, httpapi.Options{Broker: domain})
+	require.JSONEq(t, `{"access_token":"at","refresh_token":"rt"}`, c.do("POST", "/connections/"+someID+"/refresh", "").body)
+	require.Equal(t, uuid.MustParse(someID), domain.last())
+	require.JSONEq(t, `{"access_token":"at"}`, c.as(agentKey).do("POST", "/connections/"+someID+"/refresh", "").body)
+}
+
+func TestConnectionRequestsThatAreRefused(t *testing.T) {
+	domain := &stub{}
+	c := newClient(t, httpapi.Options{Broker: domain})
+	c.get("/connections/x/token").requireError(t, 400, "invalid_connection_id")
+	c.do("POST", "/connections/x/refresh", "").requireError(t, 400, "invalid_connection_id")
+	c.get("/connections/"+someID+"/token?min_ttl=300").requireError(t, 400, "unsupported_parameter")
+	c.get("/connections/"+someID+"/token?min_ttl").requireError(t, 400, "unsupported_parameter")
+	require.Zero(t, domain.calls())
+}
+
+func TestAttentionRequiredHasDetailToo(t *testing.T) {
+	c := newClient(t, httpapi.Options{Broker: &stub{err: &broker.Error{Code: broker.CodeAttentionRequired, Message: "consent again"}}})
+	answer := c.get("/connections/" + someID + "/token")
+	require.Equal(t, 409, answer.StatusCode)
+	require.JSONEq(t, `{"error":"attention_required","detail":"consent again","message":"consent again"}`, answer.body)
+}
