@@ -1,0 +1,173 @@
+// Package internalbackend is the secret backend that keeps the credentials in the
+// broker's own database, sealed.
+package internalbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nexus-broker/nexus-broker/internal/seal"
+	"github.com/nexus-broker/nexus-broker/secret"
+)
+
+// Row is a sealed value as the database holds it.
+type Row struct {
+	Sealed  string // for the purpose "secret/<key>"
+	Owner   string // "" if nobody is noted
+	Version int64  // 1 for the first value of a key, and one more with each change
+}
+
+// Rows is the part of the broker's store that keeps sealed values. Each method is
+// one durable transaction, safe for concurrent use, and honours ctx.
+type Rows interface {
+	// SealedRow returns the row of a key; found is false if there is none.
+	SealedRow(ctx context.Context, key string) (row Row, found bool, err error)
+	// InsertSealedRow inserts a row of version 1. If the key has a row already it
+	// changes nothing and inserted is false: of several concurrent inserts one succeeds.
+	InsertSealedRow(ctx context.Context, key, sealed, owner string, now time.Time) (inserted bool, err error)
+	// UpsertSealedRow inserts or replaces a row and returns its version.
+	UpsertSealedRow(ctx context.Context, key, sealed, owner string, now time.Time) (version int64, err error)
+	// DeleteSealedRow deletes the row of a key, if there is one.
+	DeleteSealedRow(ctx context.Context, key string) error
+	// Ping checks that the database answers.
+	Ping(ctx context.Context) error
+}
+
+// InternalBackend stores secrets in the broker's own database, encrypted with
+// AES-256-GCM and bound to their key: a row copied onto another key does not open. It
+// implements secret.OwnedBackend, secret.Locator and secret.Prober.
+//
+// A database that fails is secret.ErrUnavailable. A value that does not open, because
+// ENCRYPTION_KEY is another one or the row has been tampered with, is
+// secret.ErrInvalid, and so can be replaced and deleted.
+type InternalBackend struct {
+	rows Rows
+	keys *seal.Keyring
+}
+
+var (
+	_ secret.OwnedBackend = (*InternalBackend)(nil)
+	_ secret.Locator      = (*InternalBackend)(nil)
+	_ secret.Prober       = (*InternalBackend)(nil)
+)
+
+// New returns a backend that keeps values in rows, sealed by keys.
+func New(rows Rows, keys *seal.Keyring) *InternalBackend {
+	return &InternalBackend{rows: rows, keys: keys}
+}
+
+func purpose(key string) string { return "secret/" + key }
+
+// Get implements secret.SecretBackend.
+func (b *InternalBackend) Get(ctx context.Context, key string) (string, error) {
+	item, err := b.Read(ctx, key)
+	return item.Value.Reveal(), err
+}
+
+// Read implements secret.OwnedBackend.
+func (b *InternalBackend) Read(ctx context.Context, key string) (secret.Item, error) {
+	if err := secret.CheckKey(key); err != nil {
+		return secret.Item{}, failed("read", key, err)
+	}
+	row, found, err := b.rows.SealedRow(ctx, key)
+	switch {
+	case err != nil:
+		return secret.Item{}, unavailable(ctx, "read", key, err)
+	case !found:
+		return secret.Item{}, failed("read", key, fmt.Errorf("%w: register or update the provider with its credentials", secret.ErrNotFound))
+	}
+	value, err := b.keys.Open(purpose(key), row.Sealed)
+	if err != nil {
+		return secret.Item{}, failed("read", key,
+			fmt.Errorf("%w: %w; configure the key it was sealed with, or set the credentials again", secret.ErrInvalid, err))
+	}
+	return secret.Item{Value: secret.NewValue(string(value)), Version: version(row.Version), Owner: row.Owner}, nil
+}
+
+// Set implements secret.SecretBackend.
+func (b *InternalBackend) Set(ctx context.Context, key, value string) error {
+	_, err := b.put(ctx, key, value, "")
+	return err
+}
+
+// Replace implements secret.OwnedBackend.
+func (b *InternalBackend) Replace(ctx context.Context, key, value, owner string) (string, error) {
+	if err := secret.CheckOwner(owner); err != nil {
+		return "", failed("write", key, err)
+	}
+	return b.put(ctx, key, value, owner)
+}
+
+func (b *InternalBackend) put(ctx context.Context, key, value, owner string) (string, error) {
+	if err := check(key, value); err != nil {
+		return "", failed("write", key, err)
+	}
+	n, err := b.rows.UpsertSealedRow(ctx, key, b.keys.Seal(purpose(key), []byte(value)), owner, time.Now())
+	if err != nil {
+		return "", unavailable(ctx, "write", key, err)
+	}
+	return version(n), nil
+}
+
+// Create implements secret.OwnedBackend. Of several concurrent Creates of one key
+// exactly one succeeds.
+func (b *InternalBackend) Create(ctx context.Context, key, value, owner string) (string, error) {
+	if err := errors.Join(check(key, value), secret.CheckOwner(owner)); err != nil {
+		return "", failed("write", key, err)
+	}
+	inserted, err := b.rows.InsertSealedRow(ctx, key, b.keys.Seal(purpose(key), []byte(value)), owner, time.Now())
+	switch {
+	case err != nil:
+		return "", unavailable(ctx, "write", key, err)
+	case !inserted:
+		return "", failed("write", key, fmt.Errorf("%w: choose another name or delete what is there", secret.ErrExists))
+	}
+	return version(1), nil
+}
+
+// Delete implements secret.SecretBackend.
+func (b *InternalBackend) Delete(ctx context.Context, key string) error {
+	if err := secret.CheckKey(key); err != nil {
+		return failed("delete", key, err)
+	}
+	if err := b.rows.DeleteSealedRow(ctx, key); err != nil {
+		return unavailable(ctx, "delete", key, err)
+	}
+	return nil
+}
+
+// Locate implements secret.Locator.
+func (b *InternalBackend) Locate(key string) string { return "sealed_secrets/" + key }
+
+// Probe implements secret.Prober. The broker's own database allows whatever it needs.
+func (b *InternalBackend) Probe(ctx context.Context, _ secret.Access) error {
+	if err := b.rows.Ping(ctx); err != nil {
+		return unavailable(ctx, "probe", "", err)
+	}
+	return nil
+}
+
+func check(key, value string) error {
+	if err := secret.CheckKey(key); err != nil {
+		return err
+	}
+	return secret.CheckValue(value)
+}
+
+func version(n int64) string { return strconv.FormatInt(n, 10) }
+
+func failed(operation, key string, err error) error {
+	return fmt.Errorf("internal secret backend: %s %q: %w", operation, key, err)
+}
+
+// unavailable wraps an error of the database. If the caller's context has ended, that
+// is the reason, and nobody's outage.
+func unavailable(ctx context.Context, operation, key string, err error) error {
+	if ended := ctx.Err(); ended != nil {
+		return failed(operation, key, fmt.Errorf("%w: %w", ended, err))
+	}
+	return failed(operation, key, fmt.Errorf("%w: the database failed, try again: %w", secret.ErrUnavailable, err))
+}

@@ -1,0 +1,59 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/nexus-broker/nexus-broker/internal/broker"
+)
+
+// SQLSTATE codes (PostgreSQL documentation, "PostgreSQL Error Codes").
+const (
+	uniqueViolation = "23505"
+
+	classConnectionException  = "08"
+	classDataException        = "22"
+	classOperatorIntervention = "57P" // the server shuts down or starts
+)
+
+// translate returns err as relational.DB promises it.
+func translate(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	var pg *pgconn.PgError
+	switch {
+	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
+		return fmt.Errorf("postgres: %w: %w", err, ctx.Err())
+	case !errors.As(err, &pg):
+		return err
+	case pg.Code == uniqueViolation && pg.TableName == "provider_profiles" && !strings.HasSuffix(pg.ConstraintName, "_pkey"):
+		return fmt.Errorf("%w (%w)", broker.ErrDuplicateName, err)
+	case strings.HasPrefix(pg.Code, classDataException):
+		return fmt.Errorf("%w (%w)", broker.ErrUnstorable, err)
+	}
+	return fmt.Errorf("postgres: %w", err)
+}
+
+// broken reports whether err means that a connection of the pool has died, as they
+// all do when the server restarts. That no new one can be made is another thing.
+func broken(err error) bool {
+	var (
+		pg      *pgconn.PgError
+		connect *pgconn.ConnectError
+		network *net.OpError
+	)
+	switch {
+	case errors.As(err, &connect):
+		return false
+	case errors.As(err, &pg):
+		return strings.HasPrefix(pg.Code, classConnectionException) || strings.HasPrefix(pg.Code, classOperatorIntervention)
+	}
+	return pgconn.SafeToRetry(err) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}

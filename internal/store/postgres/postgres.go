@@ -1,0 +1,59 @@
+// Package postgres keeps the broker's rows in PostgreSQL 14 or newer.
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/nexus-broker/nexus-broker/internal/broker"
+	"github.com/nexus-broker/nexus-broker/internal/internalbackend"
+	"github.com/nexus-broker/nexus-broker/internal/store/migrations"
+	"github.com/nexus-broker/nexus-broker/internal/store/relational"
+)
+
+// Store is the broker's store in PostgreSQL. Where the connection breaks while a
+// change is under way, the error does not tell whether the change was committed; in
+// every other case it was not.
+type Store struct {
+	*relational.Store
+	db *db
+}
+
+var (
+	_ broker.Store         = (*Store)(nil)
+	_ internalbackend.Rows = (*Store)(nil)
+)
+
+var dialect = relational.Dialect{
+	ForUpdate:   " FOR UPDATE",
+	SkipLocked:  " FOR UPDATE SKIP LOCKED",
+	AddressText: "host(ip_address)",
+}
+
+// Open connects to the database. It does not look at the schema: see Migrator.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	poolConfig, err := cfg.pool()
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	d := &db{pool: pool, timeout: cmp.Or(cfg.CallTimeout, DefaultCallTimeout)}
+	s := &Store{Store: relational.New(d, dialect), db: d}
+	if err := s.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Migrator returns the migrations of the database. It is usable until Close.
+func (s *Store) Migrator() (*migrations.Migrator, error) {
+	return migrations.ForPostgres(stdlib.OpenDBFromPool(s.db.pool))
+}

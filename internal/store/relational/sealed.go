@@ -1,0 +1,53 @@
+package relational
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nexus-broker/nexus-broker/internal/broker"
+	"github.com/nexus-broker/nexus-broker/internal/internalbackend"
+)
+
+// SealedRow returns the row of a key; found is false if there is none.
+func (s *Store) SealedRow(ctx context.Context, key string) (row internalbackend.Row, found bool, err error) {
+	row, err = first(ctx, s.db, "SELECT sealed, owner, version FROM sealed_secrets WHERE key = $1", []any{key},
+		func(scan Scan) (r internalbackend.Row, err error) {
+			err = scan(&r.Sealed, text(&r.Owner), &r.Version)
+			return r, err
+		})
+	if errors.Is(err, broker.ErrNoRow) {
+		return row, false, nil
+	}
+	return row, err == nil, err
+}
+
+const insertSealed = `INSERT INTO sealed_secrets (key, sealed, owner, version, created_at, updated_at)
+	VALUES ($1, $2, $3, 1, $4, $4) ON CONFLICT (key) `
+
+// InsertSealedRow inserts a row of version 1; inserted is false if the key has one.
+func (s *Store) InsertSealedRow(ctx context.Context, key, sealed, owner string, now time.Time) (inserted bool, err error) {
+	n, err := s.db.Exec(ctx, insertSealed+"DO NOTHING", key, sealed, textOrNull(owner), at(now))
+	return n > 0, err
+}
+
+// UpsertSealedRow inserts or replaces a row and returns its version.
+func (s *Store) UpsertSealedRow(ctx context.Context, key, sealed, owner string, now time.Time) (version int64, err error) {
+	err = s.db.Atomically(ctx, func(tx Tx) error {
+		version, err = first(ctx, tx, insertSealed+`DO UPDATE SET sealed = excluded.sealed, owner = excluded.owner,
+			version = sealed_secrets.version + 1, updated_at = excluded.updated_at RETURNING version`,
+			[]any{key, sealed, textOrNull(owner), at(now)},
+			func(scan Scan) (v int64, err error) {
+				err = scan(&v)
+				return v, err
+			})
+		return err
+	})
+	return version, err
+}
+
+// DeleteSealedRow deletes the row of a key, if there is one.
+func (s *Store) DeleteSealedRow(ctx context.Context, key string) error {
+	_, err := s.db.Exec(ctx, "DELETE FROM sealed_secrets WHERE key = $1", key)
+	return err
+}

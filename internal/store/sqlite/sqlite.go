@@ -1,0 +1,120 @@
+// Package sqlite keeps the broker's rows in an SQLite database: a file on a local
+// disk, for brokers on one machine. One process writes at a time, any number read.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"modernc.org/sqlite"
+
+	"github.com/nexus-broker/nexus-broker/internal/broker"
+	"github.com/nexus-broker/nexus-broker/internal/internalbackend"
+	"github.com/nexus-broker/nexus-broker/internal/store/migrations"
+	"github.com/nexus-broker/nexus-broker/internal/store/relational"
+)
+
+// Store is the broker's store in SQLite.
+type Store struct {
+	*relational.Store
+	db   *db
+	lock *sql.DB // of the migrations
+}
+
+var (
+	_ broker.Store         = (*Store)(nil)
+	_ internalbackend.Rows = (*Store)(nil)
+)
+
+var dialect = relational.Dialect{AddressText: "ip_address"}
+
+// The settings of every connection (https://www.sqlite.org/pragma.html). A change is
+// on the disk before it is reported as done: with WAL that takes synchronous=FULL.
+// Another process that writes is waited for, in milliseconds.
+var settings = []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}
+
+// Open opens the database at path, which it creates if it is missing, with its
+// folder, for this user only. It does not look at the schema: see Migrator.
+func Open(ctx context.Context, path string) (*Store, error) {
+	path, err := prepare(path)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	writer, err := connect(path, "immediate", settings...)
+	if err != nil {
+		return nil, err
+	}
+	reader, err := connect(path, "deferred", append(settings[:len(settings):len(settings)], "query_only(1)")...)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := connect(path+".lock", "", "busy_timeout(60000)")
+	if err != nil {
+		return nil, err
+	}
+	writer.SetMaxOpenConns(1) // who writes next waits here, in order, and not by polling the file
+	readers := max(4, runtime.GOMAXPROCS(0))
+	reader.SetMaxOpenConns(readers)
+	reader.SetMaxIdleConns(readers)
+	lock.SetMaxIdleConns(0) // the file is open only while it is needed
+	s := &Store{db: &db{writer: writer, reader: reader}, lock: lock}
+	s.Store = relational.New(s.db, dialect)
+	if err := writer.PingContext(ctx); err != nil { // sets the journal mode, which a reader cannot
+		return nil, errors.Join(fmt.Errorf("sqlite: opening %s: %w", path, err), s.Close())
+	}
+	return s, nil
+}
+
+// Migrator returns the migrations of the database. It is usable until Close.
+func (s *Store) Migrator() (*migrations.Migrator, error) {
+	return migrations.ForSQLite(s.db.writer, s.lock)
+}
+
+// Close closes the database.
+func (s *Store) Close() error { return errors.Join(s.Store.Close(), s.lock.Close()) }
+
+// prepare creates the database's folder and file with rights for this user only; the
+// files that SQLite puts beside it get the same. It returns the absolute path.
+func prepare(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", err
+	}
+	for _, name := range []string{path, path + ".lock"} {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		if err := f.Close(); err != nil {
+			return "", err
+		}
+	}
+	return path, nil
+}
+
+func connect(path, begin string, pragmas ...string) (*sql.DB, error) {
+	query := url.Values{"_pragma": pragmas}
+	if begin != "" {
+		query.Set("_txlock", begin)
+	}
+	file := url.URL{Scheme: "file", Path: strings.ReplaceAll(path, `\`, "/"), OmitHost: true, RawQuery: query.Encode()}
+	connector, err := sqlite.NewConnector(file.String())
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	return sql.OpenDB(connector), nil
+}
