@@ -38,22 +38,20 @@ func (r Ref) place() place { return place{r.Backend, r.Key} }
 
 // variant is what must agree, beside the place, for an entry to answer for a Ref.
 type variant struct {
-	provider         uuid.UUID
-	public, optional bool
+	provider uuid.UUID
+	public   bool
 }
 
-func (r Ref) variant() variant { return variant{r.ProviderID, r.Public, r.Optional} }
+func (r Ref) variant() variant { return variant{r.ProviderID, r.Public} }
 
-// entry is what is known of one place. All but refreshAt is immutable. An entry
-// without a pair and without an error is a tombstone: it says only that what was
-// read before is worth nothing.
+// entry is what is known of one place. All but refreshAt is immutable.
 type entry struct {
 	read       uint64 // number of the read, in the order in which reads began
+	tombstone  bool   // says only that what was read before is worth nothing
 	variant    variant
 	generation int64
-	found      bool
-	pair       Pair  // if found
-	missing    error // if not found: a *MissingError
+	pair       Pair  // a value that is missing is zero
+	missing    error // a *MissingError, nil if none is
 
 	expires   time.Duration // not served from here on, but to bridge an outage
 	drop      time.Duration // not kept in memory from here on
@@ -81,10 +79,17 @@ func (e *entry) answers(ref Ref) bool {
 	return e.generation == ref.Generation || e.generation > ref.Generation && ref.ProviderID != uuid.Nil
 }
 
-func (e *entry) tombstone() bool { return !e.found && e.missing == nil }
+// pairFor returns what ref is to be given: an error for a value that it needs and
+// that is missing.
+func (e *entry) pairFor(ref Ref) (Pair, error) {
+	if e.missing != nil && !ref.Optional {
+		return Pair{}, e.missing
+	}
+	return e.pair, nil
+}
 
 // bridges reports whether e may stand in during an outage at now.
-func (e *entry) bridges(now time.Duration) bool { return e.found && now < e.drop }
+func (e *entry) bridges(now time.Duration) bool { return e.missing == nil && now < e.drop }
 
 // lookup returns what is known for ref, expired or not; nil if nothing is.
 func (c *cache) lookup(ref Ref) *entry {
@@ -92,7 +97,7 @@ func (c *cache) lookup(ref Ref) *entry {
 		return nil
 	}
 	e, ok := c.entries.GetIfPresent(ref.place())
-	if !ok || e.tombstone() || !e.answers(ref) {
+	if !ok || e.tombstone || !e.answers(ref) {
 		return nil
 	}
 	return e
@@ -112,35 +117,25 @@ func (c *cache) nextRead() uint64 { return c.reads.Add(1) }
 // begun returns the number of the last read that has begun.
 func (c *cache) begun() uint64 { return c.reads.Load() }
 
-// found notes that the read which began at began found p. partial: a value that
-// the provider does not need was missing, so that it must be looked for again soon.
-func (c *cache) found(ref Ref, read uint64, began time.Duration, p Pair, partial bool) *entry {
-	ttl, keep := c.ttl, c.ttl+c.maxStale
-	if partial {
-		ttl = min(ttl, negativeTTL)
-		keep = ttl
-	}
+// found notes what the numbered read of ref, begun at began, has found. That a value
+// is missing is remembered for a shorter time, and never bridges an outage.
+func (c *cache) found(ref Ref, read uint64, began time.Duration, p Pair, missing error) *entry {
 	e := &entry{
-		read: read, variant: ref.variant(), generation: ref.Generation,
-		found: true, pair: p, expires: began + ttl, drop: began + keep,
+		read: read, variant: ref.variant(), generation: ref.Generation, pair: p, missing: missing,
+		expires: began + c.ttl, drop: began + c.ttl + c.maxStale,
 	}
-	e.refreshAt.Store(int64(began + ttl*refreshAfter/100))
+	if missing != nil {
+		e.expires = began + min(c.ttl, negativeTTL)
+		e.drop = e.expires
+	}
+	e.refreshAt.Store(int64(began + (e.expires-began)*refreshAfter/100))
 	c.put(ref.place(), e)
 	return e
 }
 
-// notFound notes that the read which began at began found a value missing.
-func (c *cache) notFound(ref Ref, read uint64, began time.Duration, missing error) {
-	ttl := min(c.ttl, negativeTTL)
-	c.put(ref.place(), &entry{
-		read: read, variant: ref.variant(), generation: ref.Generation,
-		missing: missing, expires: began + ttl, drop: began + ttl,
-	})
-}
-
 // evict forgets what was read before the numbered read, also by reads still under way.
 func (c *cache) evict(at place, read uint64, now time.Duration) {
-	c.put(at, &entry{read: read, drop: now + tombstoneTTL})
+	c.put(at, &entry{read: read, tombstone: true, drop: now + tombstoneTTL})
 }
 
 func (c *cache) put(at place, e *entry) {

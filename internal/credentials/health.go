@@ -35,7 +35,7 @@ const (
 // Health is what is known of one backend. The message is for anybody to read: it
 // names no path and quotes nothing.
 type Health struct {
-	Backend string
+	Name    string // of the backend
 	Status  Status
 	Since   time.Time // when the backend came into this state; at first, when the broker started
 	Message string    // "" if ok
@@ -74,7 +74,7 @@ func (s *Service) probe(ctx context.Context, src *source) {
 
 func (src *source) status() Health {
 	status, since := src.health.status()
-	h := Health{Backend: src.name, Status: status, Since: since}
+	h := Health{Name: src.name, Status: status, Since: since}
 	switch status {
 	case StatusUnavailable:
 		h.Message = "the secret backend does not answer; stored tokens are served all the same"

@@ -33,15 +33,16 @@ func (s *Service) Get(ctx context.Context, ref Ref) (Pair, error) {
 	}
 	now := s.clock()
 	if now < e.expires {
-		if !e.found {
-			s.metrics.CacheLookup(metrics.CacheNegative)
-			return Pair{}, e.missing
-		}
 		if now >= time.Duration(e.refreshAt.Load()) {
 			s.refresh(ctx, ref, e, now)
 		}
+		p, err := e.pairFor(ref)
+		if err != nil {
+			s.metrics.CacheLookup(metrics.CacheNegative)
+			return Pair{}, err
+		}
 		s.metrics.CacheLookup(metrics.CacheHit)
-		return e.pair, nil
+		return p, nil
 	}
 	if src := s.sources[ref.Backend]; src != nil && e.bridges(now) && src.health.knownOut(now) {
 		// Nobody has to wait to be told of an outage that is known.
@@ -63,7 +64,7 @@ func (s *Service) getCold(ctx context.Context, ref Ref, expired *entry) (Pair, e
 	if err != nil {
 		return Pair{}, err
 	}
-	return e.pair, nil
+	return e.pairFor(ref)
 }
 
 // bridge serves an expired pair during an outage.
@@ -82,7 +83,7 @@ func (s *Service) bridge(ctx context.Context, src *source, ref Ref, e *entry) Pa
 func (s *Service) join(ctx context.Context, ref Ref, known *entry) (*entry, error) {
 	done := s.loads.DoChan(ref.flight(), func() (any, error) {
 		if e := s.cache.fresh(ref, s.clock()); e != nil && e != known {
-			return e, e.missing
+			return e, nil
 		}
 		return s.loadDetached(ctx, ref)
 	})
@@ -118,7 +119,7 @@ func (s *Service) Read(ctx context.Context, ref Ref) (Pair, error) {
 	if err != nil {
 		return Pair{}, err
 	}
-	return e.pair, nil
+	return e.pairFor(ref)
 }
 
 // loadDetached is load that does not end with the caller who began it.
@@ -145,21 +146,23 @@ func (s *Service) load(ctx context.Context, ref Ref) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	partial, err := verdict(src, results, ref.Optional)
+	missing, err := verdict(src, results)
 	switch {
-	case errors.Is(err, secret.ErrNotFound):
-		s.cache.notFound(ref, number, began, err)
+	case err == nil:
 	case errors.Is(err, secret.ErrDenied), errors.Is(err, secret.ErrInvalid):
 		s.cache.evict(ref.place(), number, began)
-	}
-	if err != nil {
+		return nil, err
+	case missing != nil && !ref.Optional:
+		s.cache.evict(ref.place(), number, began)
+		return nil, missing // true whatever the other read would have said
+	default:
 		return nil, err
 	}
 	p := Pair{ClientID: results[0].item.Value}
 	if !ref.Public {
 		p.ClientSecret = results[1].item.Value
 	}
-	return s.cache.found(ref, number, began, p, partial), nil
+	return s.cache.found(ref, number, began, p, missing), nil
 }
 
 // result is the outcome of reading one key.
@@ -198,22 +201,22 @@ func (s *Service) readAll(ctx context.Context, src *source, provider uuid.UUID, 
 	return results, nil
 }
 
-// verdict weighs the outcomes of a pair's reads: a definite answer counts more than
-// an outage, since it is true whatever the other read would have said. partial: a
-// value is missing that may be, the optional one.
-func verdict(src *source, results []result, optional bool) (partial bool, err error) {
-	var missing []string
+// verdict sums up the reads of a pair: which values are missing, as a *MissingError,
+// and the worst of what else went wrong. A denial is worse than any other failure,
+// an outage the least of them.
+func verdict(src *source, results []result) (missing, err error) {
+	var keys []string
 	for _, r := range results {
 		switch {
 		case r.err == nil:
 		case errors.Is(r.err, secret.ErrNotFound):
-			missing = append(missing, r.key)
-		case err == nil, isOutage(err) && !isOutage(r.err), errors.Is(r.err, secret.ErrDenied):
+			keys = append(keys, r.key)
+		case err == nil, isOutage(err), errors.Is(r.err, secret.ErrDenied):
 			err = r.err
 		}
 	}
-	if len(missing) > 0 && !optional && (err == nil || isOutage(err)) {
-		return false, &MissingError{Backend: src.name, Paths: src.locateAll(missing)}
+	if len(keys) > 0 {
+		missing = &MissingError{Backend: src.name, Paths: src.locateAll(keys)}
 	}
-	return len(missing) > 0, err
+	return missing, err
 }

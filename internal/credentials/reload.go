@@ -33,19 +33,24 @@ func (s *Service) Reload(ctx context.Context, ref Ref, rejected Pair) (p Pair, c
 	}
 	asked := s.cache.begun()
 	for {
-		if e := s.cache.fresh(ref, s.clock()); e != nil && e.found && !e.pair.Equal(rejected) {
-			return e.pair, true, nil
+		if e := s.cache.fresh(ref, s.clock()); e != nil {
+			if p, err := e.pairFor(ref); err == nil && !p.Equal(rejected) {
+				return p, true, nil
+			}
 		}
 		e, err := await(ctx, ref, s.reloads.DoChan(ref.flight(), func() (any, error) {
 			return s.reload(ctx, ref)
 		}))
+		if err == nil {
+			p, err = e.pairFor(ref)
+		}
 		switch {
 		case err != nil:
 			return Pair{}, false, err
-		case !e.pair.Equal(rejected):
-			return e.pair, true, nil
+		case !p.Equal(rejected):
+			return p, true, nil
 		case e.read > asked:
-			return e.pair, false, nil
+			return p, false, nil
 		}
 		// The read that was joined had begun before the provider refused the pair.
 	}
