@@ -202,7 +202,7 @@ func (a *authenticator) login(ctx context.Context, old *session) (*session, erro
 	case a.renewed <- struct{}{}:
 	default:
 	}
-	a.log.Info("logged in to Vault", "method", a.method.String(), "token_ttl", s.ttl.String(), "renewable", s.renewable)
+	a.log.Info("logged in to Vault", "method", a.method.String(), "token_ttl", g.lifetime.ttl.String(), "renewable", g.lifetime.renewable)
 	return s, nil
 }
 

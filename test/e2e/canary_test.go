@@ -13,7 +13,9 @@ import (
 	"sync"
 	"testing"
 
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
 // canary collects what must stay secret and everything in which it could turn up.
@@ -128,12 +130,12 @@ func (c *canary) searchDir(t *testing.T, name, dir string) {
 }
 
 // searchDatabase adds every value of every table.
-func (c *canary) searchDatabase(t *testing.T, driver, dsn string, tables []string) {
+func (c *canary) searchDatabase(t *testing.T, driver, dsn string) {
 	t.Helper()
 	db, err := sql.Open(driver, dsn)
 	require.NoError(t, err)
 	defer db.Close()
-	for _, table := range tables {
+	for _, table := range tablesOf(t, driver, db) {
 		rows, err := db.Query("SELECT * FROM " + table)
 		require.NoError(t, err)
 		columns, err := rows.Columns()
@@ -151,6 +153,26 @@ func (c *canary) searchDatabase(t *testing.T, driver, dsn string, tables []strin
 		require.NoError(t, rows.Err())
 		require.NoError(t, rows.Close())
 	}
+}
+
+func tablesOf(t *testing.T, driver string, db *sql.DB) (names []string) {
+	t.Helper()
+	query := "SELECT name FROM sqlite_master WHERE type = 'table'"
+	if driver == "pgx" {
+		query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+	}
+	rows, err := db.Query(query)
+	require.NoError(t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		require.NoError(t, rows.Scan(&name))
+		names = append(names, name)
+	}
+	require.NoError(t, rows.Err())
+	require.Contains(t, names, "tokens")
+	require.Contains(t, names, "sealed_secrets")
+	return names
 }
 
 // searchProcess adds the arguments of a running process.
