@@ -18,14 +18,14 @@ build: ## Build the static binary bin/nexus-broker
 demo: build ## Build it and walk through everything on one screen
 	bin/nexus-broker demo
 
-test: test-servers ## Run every test, race detector on, against real servers (installs what is missing)
-	NEXUS_TEST_SERVERS=1 go test -race -count=1 -timeout 20m ./...
+test: ## Run every test, race detector on, against real servers (installs what is missing)
+	@path=$$(test/install/servers.sh) && export PATH="$$path" NEXUS_TEST_SERVERS=1 && set -x && go test -race -count=1 -timeout 20m ./...
 
 test-fast: ## Run the tests that need nothing but Go
 	go test ./...
 
 test-servers: ## Install or build the servers that the tests talk to
-	@test/install/servers.sh
+	@test/install/servers.sh >/dev/null
 
 lint: ## Run golangci-lint (builds it the first time)
 	"$$(test/install/golangci-lint.sh)" run ./...
