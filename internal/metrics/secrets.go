@@ -20,19 +20,19 @@ const (
 type secretMetrics struct {
 	calls    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
-	lookups  *prometheus.CounterVec
 	logins   *prometheus.CounterVec
 	tokenTTL *tokenTTLCollector
 
-	// Looked up once: they are counted on the path that has to be fast.
-	hits, misses, stale, negative prometheus.Counter
+	hits, misses, stale, negative *striped // look-ups in the cache
 }
 
 func newSecretMetrics(factory promauto.Factory) secretMetrics {
-	lookups := factory.NewCounterVec(prometheus.CounterOpts{
-		Name: "nexus_secret_cache_lookups_total",
-		Help: "Look-ups of client credentials in the cache, by result: hit, miss, stale or negative.",
-	}, []string{"result"})
+	lookups := func(result string) *striped {
+		return newStriped(factory, prometheus.CounterOpts{
+			Name: "nexus_secret_cache_lookups_total",
+			Help: "Look-ups of client credentials in the cache, by result: hit, miss, stale or negative.",
+		}, "result", result)
+	}
 	return secretMetrics{
 		calls: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "nexus_secret_calls_total",
@@ -43,16 +43,15 @@ func newSecretMetrics(factory promauto.Factory) secretMetrics {
 			Help:    "Time of a call to a secret backend.",
 			Buckets: callBuckets(),
 		}, []string{"backend", "operation"}),
-		lookups: lookups,
 		logins: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "nexus_secret_logins_total",
 			Help: "Logins to secret backends, by outcome.",
 		}, []string{"backend", "result"}),
 		tokenTTL: newTokenTTLCollector(),
-		hits:     lookups.WithLabelValues(CacheHit),
-		misses:   lookups.WithLabelValues(CacheMiss),
-		stale:    lookups.WithLabelValues(CacheStale),
-		negative: lookups.WithLabelValues(CacheNegative),
+		hits:     lookups(CacheHit),
+		misses:   lookups(CacheMiss),
+		stale:    lookups(CacheStale),
+		negative: lookups(CacheNegative),
 	}
 }
 
@@ -68,13 +67,13 @@ func (m *Metrics) SecretCall(backend, operation, class string, took time.Duratio
 func (m *Metrics) CacheLookup(result string) {
 	switch result {
 	case CacheHit:
-		m.secrets.hits.Inc()
+		m.secrets.hits.inc()
 	case CacheMiss:
-		m.secrets.misses.Inc()
+		m.secrets.misses.inc()
 	case CacheStale:
-		m.secrets.stale.Inc()
+		m.secrets.stale.inc()
 	case CacheNegative:
-		m.secrets.negative.Inc()
+		m.secrets.negative.inc()
 	}
 }
 
