@@ -11,7 +11,8 @@
 // with a random nonce of 12 bytes, a tag of 16 bytes, unpadded base64url (RFC 4648
 // §5), and "nb1" ‖ 0x00 ‖ purpose as associated data. The key id is the first 8
 // bytes, in hex, of HKDF-SHA256 (RFC 5869) of the key with the info "nexus-broker
-// key id": it tells keys apart and tells nothing of them.
+// key id": it tells keys apart and tells nothing of them. With random nonces one key
+// is good for 2³² envelopes (NIST SP 800-38D §8.3).
 //
 // Version 0, the existing broker's, opened and never written:
 //
@@ -39,8 +40,9 @@ import (
 const KeyBytes = 32
 
 const (
-	prefix    = "nb1."
-	keyIDInfo = "nexus-broker key id"
+	prefix     = "nb1."
+	keyIDInfo  = "nexus-broker key id"
+	keyIDBytes = 8
 
 	legacyPurpose = "token/"
 )
@@ -90,7 +92,7 @@ func newKey(k []byte) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := hkdf.Key(sha256.New, k, nil, keyIDInfo, 8)
+	id, err := hkdf.Key(sha256.New, k, nil, keyIDInfo, keyIDBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -116,13 +118,9 @@ func (r *Keyring) Open(purpose, envelope string) ([]byte, error) {
 		}
 		return r.openLegacy(envelope)
 	}
-	id, body, ok := strings.Cut(envelope[len(prefix):], ".")
-	if !ok {
-		return nil, ErrFormat
-	}
-	data, err := base64.RawURLEncoding.Strict().DecodeString(body)
+	id, data, err := parse(envelope[len(prefix):])
 	if err != nil {
-		return nil, ErrFormat
+		return nil, err
 	}
 	for _, k := range r.keys {
 		if k.id == id {
@@ -132,17 +130,32 @@ func (r *Keyring) Open(purpose, envelope string) ([]byte, error) {
 	return nil, fmt.Errorf("%w: it was sealed under key %q, which is not in the ring", ErrOpen, id)
 }
 
+// parse reads what follows the prefix of version 1. There is one way to write an
+// envelope: what Seal would write differently is refused.
+func parse(envelope string) (keyID string, data []byte, err error) {
+	keyID, body, ok := strings.Cut(envelope, ".")
+	if id, err := hex.DecodeString(keyID); !ok || err != nil || len(id) != keyIDBytes || strings.ToLower(keyID) != keyID {
+		return "", nil, ErrFormat
+	}
+	data, err = base64.RawURLEncoding.Strict().DecodeString(body)
+	if err != nil || strings.ContainsAny(body, "\r\n") { // which the decoder would skip
+		return "", nil, ErrFormat
+	}
+	return keyID, data, nil
+}
+
 func (r *Keyring) openLegacy(envelope string) ([]byte, error) {
 	data, err := base64.StdEncoding.DecodeString(envelope)
 	if err != nil {
 		return nil, ErrFormat
 	}
+	var plain []byte
 	for _, k := range r.keys {
-		if plain, err := k.open(data, nil); err == nil {
+		if plain, err = k.open(data, nil); err == nil {
 			return plain, nil
 		}
 	}
-	return nil, ErrOpen
+	return nil, err
 }
 
 func (k *key) open(data, associated []byte) ([]byte, error) {
@@ -162,7 +175,7 @@ func associated(purpose string) []byte { return append([]byte("nb1\x00"), purpos
 // String shows how many keys the ring holds.
 func (r *Keyring) String() string { return fmt.Sprintf("keyring of %d keys", len(r.keys)) }
 
-// GoString is String.
+// GoString implements fmt.GoStringer like String.
 func (r *Keyring) GoString() string { return r.String() }
 
 // LogValue implements slog.LogValuer.

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -246,22 +245,6 @@ func (c *Cluster) URL(database string) string {
 // URL.
 func (c *Cluster) Database(t testing.TB) string {
 	t.Helper()
-	return c.create(t, "template1")
-}
-
-// Copy creates a copy of a database that nobody is connected to, dropped when the
-// test ends, and returns its URL.
-func (c *Cluster) Copy(t testing.TB, databaseURL string) string {
-	t.Helper()
-	u, err := url.Parse(databaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c.create(t, strings.TrimPrefix(u.Path, "/"))
-}
-
-func (c *Cluster) create(t testing.TB, template string) string {
-	t.Helper()
 	name := fmt.Sprintf("test_%d", c.databases.Add(1))
 	run := func(statement string) error {
 		return c.admin(func(ctx context.Context, conn *pgx.Conn) error {
@@ -269,7 +252,7 @@ func (c *Cluster) create(t testing.TB, template string) string {
 			return err
 		})
 	}
-	if err := run("CREATE DATABASE " + name + " TEMPLATE " + template); err != nil {
+	if err := run("CREATE DATABASE " + name); err != nil {
 		t.Fatalf("creating a database: %v", err)
 	}
 	// Best effort: the server may be stopped by then, and goes with its files.

@@ -4,6 +4,8 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,7 +22,8 @@ import (
 // every other case it was not.
 type Store struct {
 	*relational.Store
-	db *db
+	db        *db
+	migrating *sql.DB // the same connections, as the migrations want them
 }
 
 var (
@@ -45,15 +48,17 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	d := &db{pool: pool, timeout: cmp.Or(cfg.CallTimeout, DefaultCallTimeout)}
-	s := &Store{Store: relational.New(d, dialect), db: d}
+	s := &Store{Store: relational.New(d, dialect), db: d, migrating: stdlib.OpenDBFromPool(pool)}
 	if err := s.Ping(ctx); err != nil {
-		pool.Close()
-		return nil, err
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
 // Migrator returns the migrations of the database. It is usable until Close.
 func (s *Store) Migrator() (*migrations.Migrator, error) {
-	return migrations.ForPostgres(stdlib.OpenDBFromPool(s.db.pool))
+	return migrations.ForPostgres(s.migrating)
 }
+
+// Close closes the connections, waiting for those in use.
+func (s *Store) Close() error { return errors.Join(s.migrating.Close(), s.Store.Close()) }

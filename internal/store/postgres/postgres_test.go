@@ -4,6 +4,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-broker/nexus-broker/internal/broker"
@@ -15,11 +16,12 @@ import (
 func TestMain(m *testing.M) { os.Exit(servers.Main(m)) }
 
 func TestConformance(t *testing.T) {
-	cluster := servers.PostgresCluster(t, "fsync=off")
-	template := cluster.Database(t)
-	require.NoError(t, open(t, template).Close())
+	database := servers.PostgresCluster(t, "fsync=off").Database(t)
 	storetest.Run(t, func(t *testing.T) broker.Store {
-		return open(t, cluster.Copy(t, template))
+		s := open(t, database)
+		execute(t, database, `TRUNCATE provider_profiles, connections, tokens, audit_events, credential_cleanups,
+			sealed_secrets, leases CASCADE`)
+		return s
 	})
 }
 
@@ -33,4 +35,14 @@ func open(t testing.TB, databaseURL string) *postgres.Store {
 	_, err = m.Up(t.Context())
 	require.NoError(t, err)
 	return s
+}
+
+// execute runs statements on a connection of their own.
+func execute(t testing.TB, databaseURL, statements string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), databaseURL)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(t.Context()) }()
+	_, err = conn.Exec(t.Context(), statements)
+	require.NoError(t, err)
 }
