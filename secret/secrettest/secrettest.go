@@ -1,0 +1,204 @@
+// Package secrettest proves that a backend keeps the contract of
+// [secret.SecretBackend]: one subtest for every sentence of it, named after it.
+//
+//	func TestConformance(t *testing.T) {
+//		secrettest.Run(t, func(t *testing.T) secret.SecretBackend {
+//			b, err := mystore.New(…)
+//			if err != nil {
+//				t.Fatal(err)
+//			}
+//			t.Cleanup(b.Close)
+//			return b
+//		}, secrettest.WithName("mystore"))
+//	}
+//
+// If the backend implements [secret.OwnedBackend], [secret.Locator] or
+// [secret.Prober], their contracts are proved too. What needs a store in trouble is
+// proved where an option provides one. Run it with the race detector on.
+package secrettest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nexus-broker/nexus-broker/secret"
+)
+
+// New returns a backend for one subtest, and sees to its end with t.Cleanup. All
+// backends of a run may share one store, also one that is in use: the suite writes
+// below keys that begin with "secrettest-" and a random number, and deletes them.
+type New func(t *testing.T) secret.SecretBackend
+
+// Option says more about the backend.
+type Option func(*suite)
+
+// WithName makes the suite expect name in every error message.
+func WithName(name string) Option { return func(s *suite) { s.name = name } }
+
+// WithoutCompareAndSet excuses a backend whose store has no compare-and-set from
+// having one winner among concurrent Creates.
+func WithoutCompareAndSet() Option { return func(s *suite) { s.noCAS = true } }
+
+// WithUnreachable provides a backend whose store cannot be reached.
+func WithUnreachable(n New) Option { return func(s *suite) { s.unreachable = n } }
+
+// WithDenied provides a backend that the store has authenticated and lets do nothing.
+func WithDenied(n New) Option { return func(s *suite) { s.denied = n } }
+
+// WithStalled provides a backend whose store accepts requests and does not answer.
+func WithStalled(n New) Option { return func(s *suite) { s.stalled = n } }
+
+// Run proves the contract for the backends that n returns.
+func Run(t *testing.T, n New, opts ...Option) {
+	t.Helper()
+	s := &suite{open: n, run: random()}
+	for _, o := range opts {
+		o(s)
+	}
+	tests := basicTests
+	b := n(t)
+	if _, ok := b.(secret.OwnedBackend); ok {
+		tests = append(tests[:len(tests):len(tests)], ownedTests...)
+	}
+	if _, ok := b.(secret.Locator); ok {
+		tests = append(tests[:len(tests):len(tests)], locatorTests...)
+	}
+	if _, ok := b.(secret.Prober); ok {
+		tests = append(tests[:len(tests):len(tests)], proberTests...)
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) { test.run(s, t, n(t)) })
+	}
+	s.troubles(t)
+}
+
+// subtest proves one sentence.
+type subtest struct {
+	name string
+	run  func(s *suite, t *testing.T, b secret.SecretBackend)
+}
+
+// The sentences that every backend keeps.
+var basicTests = []subtest{
+	{"GetReturnsTheValueByteForByte", (*suite).roundTrip},
+	{"GetOfAMissingKeyIsErrNotFound", (*suite).missing},
+	{"KeysDoNotGetConfused", (*suite).distinctKeys},
+	{"EveryLegalKeyIsAccepted", (*suite).legalKeys},
+	{"EveryIllegalKeyIsErrInvalid", (*suite).illegalKeys},
+	{"EveryIllegalValueIsErrInvalid", (*suite).illegalValues},
+	{"ARefusedSetChangesNothing", (*suite).refusedSet},
+	{"SetReplacesTheValue", (*suite).replaces},
+	{"GetSeesTheSetBeforeIt", (*suite).readAfterWrite},
+	{"DeleteRemovesTheKey", (*suite).deletes},
+	{"DeleteOfAMissingKeyIsNil", (*suite).deleteMissing},
+	{"SetWorksAgainAtOnceAfterDelete", (*suite).setAfterDelete},
+	{"DeleteLeavesTheOtherKeys", (*suite).deleteOne},
+	{"ACancelledContextEndsTheCall", (*suite).cancelled},
+	{"APassedDeadlineEndsTheCall", (*suite).deadline},
+	{"AnInterruptedSetLeavesTheOldValueOrTheNew", (*suite).interruptedSet},
+	{"ConcurrentCallsOnManyKeysLoseNothing", (*suite).manyKeys},
+	{"ConcurrentCallsOnOneKeyNeverMixValues", (*suite).oneKey},
+	{"ErrorsNameTheBackendTheOperationAndTheKey", (*suite).messages},
+	{"ErrorsShowNoValue", (*suite).errorsShowNoValue},
+	{"TheBackendShowsNoValueWhenPrinted", (*suite).printed},
+}
+
+// suite is one run.
+type suite struct {
+	open    New
+	name    string
+	noCAS   bool
+	run     string // random, part of every key
+	counter atomic.Int64
+
+	unreachable, denied, stalled New
+}
+
+func random() string {
+	b := make([]byte, 5)
+	if _, err := rand.Read(b); err != nil {
+		panic(err) // crypto/rand.Read never returns one
+	}
+	return hex.EncodeToString(b)
+}
+
+// limit is how long one call may take; it is there to end what would never end.
+const limit = 30 * time.Second
+
+// prefix returns a first segment of keys that nobody else uses.
+func (s *suite) prefix() string { return fmt.Sprintf("secrettest-%s.%d", s.run, s.counter.Add(1)) }
+
+// key returns a key that nobody else uses, deleted when t ends.
+func (s *suite) key(t *testing.T, b secret.SecretBackend, rest string) string {
+	key := s.prefix() + "/" + rest
+	s.cleanup(t, b, key)
+	return key
+}
+
+func (s *suite) cleanup(t *testing.T, b secret.SecretBackend, key string) {
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		if err := b.Delete(ctx, key); err != nil {
+			t.Logf("cleaning up: %v", err)
+		}
+	})
+}
+
+// value returns a value that is found when it leaks.
+func (s *suite) value() string {
+	return fmt.Sprintf("canary-%s-%d+/=", random(), s.counter.Add(1))
+}
+
+func bounded(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func mustSet(t *testing.T, b secret.SecretBackend, key, value string) {
+	t.Helper()
+	if err := b.Set(bounded(t), key, value); err != nil {
+		t.Fatalf("Set(%s): %v", key, err)
+	}
+}
+
+func mustDelete(t *testing.T, b secret.SecretBackend, key string) {
+	t.Helper()
+	if err := b.Delete(bounded(t), key); err != nil {
+		t.Fatalf("Delete(%s): %v", key, err)
+	}
+}
+
+func wantValue(t *testing.T, b secret.SecretBackend, key, want string) {
+	t.Helper()
+	got, err := b.Get(bounded(t), key)
+	if err != nil {
+		t.Fatalf("Get(%s): %v", key, err)
+	}
+	if got != want {
+		t.Fatalf("Get(%s) = %s, want %s", key, shorten(got), shorten(want))
+	}
+}
+
+func wantMissing(t *testing.T, b secret.SecretBackend, key string) {
+	t.Helper()
+	got, err := b.Get(bounded(t), key)
+	if err == nil {
+		t.Fatalf("Get(%s) = %s, want ErrNotFound", key, shorten(got))
+	}
+	wantOnly(t, err, secret.ErrNotFound, "Get of a missing key")
+}
+
+func shorten(s string) string {
+	if len(s) > 80 {
+		return fmt.Sprintf("%q… (%d bytes)", strings.ToValidUTF8(s[:80], "?"), len(s))
+	}
+	return fmt.Sprintf("%q", s)
+}
