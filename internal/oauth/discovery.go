@@ -15,7 +15,7 @@ const (
 	discoveryTTL     = time.Hour
 	discoveryTimeout = 5 * time.Second // a consent waits for it, and can do without
 	maxDiscoveries   = 10_000
-	maxURLBytes      = 2048 // of an endpoint in a discovery document
+	maxURLBytes      = 2048 // of an issuer, and of an endpoint in a discovery document
 )
 
 // Discover returns what a provider publishes at
@@ -53,8 +53,12 @@ func (c *Client) Discover(ctx context.Context, issuer string) (Metadata, error) 
 
 func (c *Client) discover(ctx context.Context, issuer string) (Metadata, error) {
 	u, reason := endpointURL(issuer)
-	if reason == "" && (u.RawQuery != "" || u.ForceQuery) {
+	switch {
+	case reason != "":
+	case u.RawQuery != "" || u.ForceQuery:
 		reason = "contains a query"
+	case len(issuer) > maxURLBytes:
+		reason = "is too long"
 	}
 	if reason != "" {
 		return Metadata{}, &Error{Op: discoveryOp, Reason: "the issuer " + reason}

@@ -98,6 +98,7 @@ func TestDiscoveryAsksOnce(t *testing.T) {
 			}
 		})
 	}
+	time.Sleep(100 * time.Millisecond) // for those to arrive who would ask for themselves
 	close(release)
 	wg.Wait()
 	require.Equal(t, 1, p.Count(oauthtest.Discovery))
@@ -175,7 +176,7 @@ func TestDiscoveryDocumentIsChecked(t *testing.T) {
 }
 
 func TestIssuerIsChecked(t *testing.T) {
-	for _, issuer := range []string{"", "idp.example", "https://hunter2:hunter2@idp.example", "https://idp.example?hunter2", "https://idp.example#hunter2", "https://idp.example?", "file:///"} {
+	for _, issuer := range []string{"", "idp.example", "https://hunter2:hunter2@idp.example", "https://idp.example?hunter2", "https://idp.example#hunter2", "https://idp.example?", "file:///", "https://idp.example/" + strings.Repeat("a", 2048)} {
 		_, err := answering(func(*http.Request) (*http.Response, error) {
 			t.Error("a request was sent")
 			return nil, errors.New("no")

@@ -242,6 +242,10 @@ func TestIDTokenSignatures(t *testing.T) {
 		require.NotContains(t, err.Error(), "eyJ")
 	}
 
+	bound := publishing(t, []string{"RS256", "RS512"}, jose.JSONWebKey{Key: rsaKey.Public(), KeyID: "rsa", Algorithm: "RS256"})
+	require.NoError(t, bound(good))
+	require.Error(t, bound(signed(t, jose.RS512, rsaKey, "rsa")), "a key for another algorithm (RFC 8725 §3.1)")
+
 	verify = publishing(t, nil, public...)
 	require.NoError(t, verify(good), "RS256 if the metadata names none")
 	require.Error(t, verify(signed(t, jose.ES256, ecKey, "ec")))
@@ -295,6 +299,7 @@ func TestKeysThatCannotBeHad(t *testing.T) {
 		"no keys":  oauthtest.Respond(200, "application/json", `{"keys":[]}`),
 		"not keys": oauthtest.Respond(200, "application/json", `{"keys":"canary"}`),
 		"huge":     oauthtest.Huge(2 << 20),
+		"shared":   oauthtest.Respond(200, "application/json", `{"keys":[{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := verification(t, oauthtest.Options{})

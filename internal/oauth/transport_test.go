@@ -92,8 +92,10 @@ func TestGuardBehindAProxy(t *testing.T) {
 	require.NoError(t, err, "the proxy itself may have a private address")
 	require.Equal(t, http.StatusTeapot, status)
 
-	_, err = c.CheckAPI(t.Context(), "http://169.254.169.254/latest/meta-data/", nil)
-	require.ErrorIs(t, err, oauth.ErrAddressNotAllowed)
+	for _, host := range []string{"169.254.169.254", "[::ffff:169.254.169.254]", "[::ffff:100.64.0.1]", "10.0.0.1"} {
+		_, err = c.CheckAPI(t.Context(), "http://"+host+"/latest/meta-data/", nil)
+		require.ErrorIs(t, err, oauth.ErrAddressNotAllowed, host)
+	}
 	_, err = c.CheckAPI(t.Context(), "http://direct.localhost:"+proxyURL.Port()+"/", nil)
 	require.Error(t, err, "that exception is the proxy's alone")
 	require.Equal(t, []string{"http://provider.example/me"}, seen)

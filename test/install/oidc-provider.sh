@@ -1,25 +1,23 @@
 #!/bin/sh
 # Installs the packages that test/oidc-provider needs, once for each state of its
-# package-lock.json, outside the repository: in oidc-provider-<hash> of
-# NEXUS_TEST_CACHE, or of nexus-broker in the user's cache folder. Prints the folder.
+# package-lock.json, into the cache. Prints the folder.
 set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/cache.sh"
 
-source=$(cd "$(dirname "$0")/../oidc-provider" && pwd)
-case $(uname) in
-Darwin) caches="$HOME/Library/Caches" ;;
-*) caches=${XDG_CACHE_HOME:-$HOME/.cache} ;;
-esac
-hash=$(node -e 'process.stdout.write(require("crypto").createHash("sha256").update(require("fs").readFileSync(process.argv[1])).digest("hex").slice(0, 16))' "$source/package-lock.json")
-target=${NEXUS_TEST_CACHE:-$caches/nexus-broker}/oidc-provider-$hash
+program=$(cd "$here/../oidc-provider" && pwd)
+hash=$(node -e 'const { createHash } = require("crypto"); process.stdout.write(createHash("sha256").update(require("fs").readFileSync(process.argv[1])).digest("hex").slice(0, 16))' "$program/package-lock.json")
+target=$cache/oidc-provider-$hash
 
 if [ ! -d "$target/node_modules" ]; then
-	mkdir -p "$(dirname "$target")"
-	work=$(mktemp -d "$target.XXXXXX")
-	trap 'rm -rf "$work"' EXIT
-	cp "$source/package.json" "$source/package-lock.json" "$work"
-	(cd "$work" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
-	# Complete or not at all, also when two of these run at once.
+	have oidc-provider "fetching its packages from npm"
 	mkdir -p "$target"
+	work=$(mktemp -d "$target/install.XXXXXX")
+	trap 'rm -rf "$work"' EXIT
+	cp "$program/package.json" "$program/package-lock.json" "$work"
+	(cd "$work" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2) ||
+		fail "npm could not install the packages of test/oidc-provider"
+	# Complete or not at all, also when two of these run at once.
 	mv "$work/node_modules" "$target/" 2>/dev/null || [ -d "$target/node_modules/oidc-provider" ]
 fi
 echo "$target"
