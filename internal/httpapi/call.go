@@ -21,6 +21,7 @@ type call struct {
 	role   Role       // "" before the caller is known, and on public routes
 	pages  bool       // the route is one that browsers visit
 	code   string     // of the error that was answered, "" if none was
+	gone   bool       // the caller did not wait for the answer
 }
 
 type callKey struct{}
@@ -95,14 +96,14 @@ func (w *recorder) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController find the connection.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// statusClientGone is logged and counted for a request whose caller did not wait
-// for the answer.
+// statusClientGone is logged and counted, and never sent, for a request whose caller
+// did not wait for the answer.
 const statusClientGone = 499
 
 // observe writes the access log and the metrics. Neither holds the path or the
 // query of the request: they carry codes, states and names.
 func (a *api) observe(r *http.Request, c *call, status int, took time.Duration) {
-	if status == 0 {
+	if c.gone {
 		status = statusClientGone
 	}
 	method := knownMethod(r.Method)

@@ -88,9 +88,7 @@ func memberNames(object json.RawMessage) []string {
 		if dec.Decode(&skipped) != nil {
 			return nil
 		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
+		names = append(names, name)
 	}
 	return names
 }
@@ -138,9 +136,9 @@ func (p property) is(t string) bool {
 
 // plainText returns a JSON string's text, and any other JSON as it is.
 func plainText(v json.RawMessage) string {
-	var s string
-	if json.Unmarshal(v, &s) == nil {
-		return s
+	var s *string
+	if json.Unmarshal(v, &s) == nil && s != nil {
+		return *s
 	}
 	return string(v)
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -118,11 +119,12 @@ type errorBody struct {
 
 // fail answers err: as a page where a person is looking, as JSON everywhere else.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // nobody is there to read an answer
-	}
 	e, status := describe(err)
-	a.logFailure(r, e, status, err)
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		callFrom(r.Context()).gone = true // most likely nobody reads the answer, and nothing is wrong
+	} else {
+		a.logFailure(r, e, status, err)
+	}
 	a.answerFailure(w, r, e, status)
 }
 

@@ -157,12 +157,18 @@ func (b *logBuffer) lines(t *testing.T, message string) []map[string]any {
 	return found
 }
 
-// bare returns a function that calls an API as an admin without a connection and
-// without the contract: for what no well-behaved client or domain does.
+// handler returns an API that everybody may call, without a log.
+func handler(t testing.TB, o httpapi.Options) http.Handler {
+	t.Helper()
+	o.Logger, o.OpenAPI = slog.New(slog.DiscardHandler), nexusbroker.OpenAPI
+	return httpapi.New(o)
+}
+
+// bare returns a function that calls an API without a connection and without the
+// contract: for what no well-behaved client or domain does.
 func bare(t testing.TB, o httpapi.Options) func(method, target string) got {
 	t.Helper()
-	o.Logger = slog.New(slog.DiscardHandler)
-	api := httpapi.New(o)
+	api := handler(t, o)
 	return func(method, target string) got {
 		rec := httptest.NewRecorder()
 		api.ServeHTTP(rec, httptest.NewRequest(method, target, nil))
