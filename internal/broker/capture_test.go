@@ -1,0 +1,144 @@
+package broker_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/broker"
+)
+
+func entered(t *testing.T, object string) map[string]json.RawMessage {
+	t.Helper()
+	var m map[string]json.RawMessage
+	require.NoError(t, json.Unmarshal([]byte(object), &m))
+	return m
+}
+
+func (h *house) static(name string, in broker.ProfileInput) uuid.UUID {
+	h.t.Helper()
+	in.Name = broker.Given(name)
+	id, err := h.Register(h.t.Context(), in)
+	require.NoError(h.t, err)
+	return id
+}
+
+// capture takes a user through the form of a static provider.
+func (h *house) capture(name string, in broker.ProfileInput, credentials string) uuid.UUID {
+	h.t.Helper()
+	c := h.begin(h.static(name, in))
+	to, err := h.Capture(h.t.Context(), c.State, entered(h.t, credentials))
+	require.NoError(h.t, err)
+	return connectionIn(h.t, to.URL)
+}
+
+const schema = `{"type":"object","required":["api_key"],"properties":{"api_key":{"type":"string","minLength":3,"title":"API key"}}}`
+
+func TestCapture(t *testing.T) {
+	h := newHouse(t, options{})
+	id := h.static("acme", broker.ProfileInput{AuthType: broker.Given("api_key"),
+		Params: broker.Given(json.RawMessage(`{"credential_schema":` + schema + `}`))})
+	c := h.begin(id)
+	require.Contains(t, c.AuthURL, "https://broker.example/auth/capture-schema?state=")
+	form, err := h.CaptureForm(t.Context(), c.State)
+	require.NoError(t, err)
+	require.Equal(t, "acme", form.ProviderName)
+	require.JSONEq(t, schema, string(form.Schema))
+
+	for _, bad := range []string{`{}`, `{"api_key":"x"}`, `{"api_key":1}`} {
+		_, err = h.Capture(t.Context(), c.State, entered(t, bad))
+		require.NotNil(t, code(t, broker.CodeInvalidCredentials, err).Details)
+	}
+	to, err := h.Capture(t.Context(), c.State, entered(t, `{"api_key":"the-key"}`))
+	require.NoError(t, err, "the state is used up by a success only")
+	connection := connectionIn(t, to.URL)
+	_, err = h.Capture(t.Context(), c.State, entered(t, `{"api_key":"other-key"}`))
+	code(t, broker.CodeConnectionNotFound, err)
+
+	a, err := h.Token(t.Context(), connection)
+	require.NoError(t, err)
+	require.Equal(t, "the-key", field(t, a, "api_key"))
+	require.JSONEq(t, `{"type":"header","config":{"header_name":"X-API-Key","credential_field":"api_key"}}`, string(a.Strategy))
+	require.True(t, a.ExpiresAt.IsZero())
+	require.Len(t, h.events(audit.CredentialCaptured), 1)
+	require.Empty(t, h.vault.Calls(), "users' credentials are tokens, not client credentials")
+}
+
+func TestStrategies(t *testing.T) {
+	for authType, want := range map[string]string{
+		"basic_auth": `{"type":"basic_auth"}`, "header": `{"type":"header"}`, "query_param": `{"type":"query_param"}`,
+		"hmac_payload": `{"type":"hmac_payload"}`, "aws_sigv4": `{"type":"aws_sigv4"}`,
+	} {
+		h := newHouse(t, options{})
+		a, err := h.Token(t.Context(), h.capture("acme", broker.ProfileInput{AuthType: broker.Given(authType)}, `{"a":"b"}`))
+		require.NoError(t, err)
+		require.JSONEq(t, want, string(a.Strategy))
+	}
+	h := newHouse(t, options{})
+	own := `{"type":"header","config":{"header_name":"X-Own"}}`
+	a, err := h.Token(t.Context(), h.capture("acme", broker.ProfileInput{AuthType: broker.Given("api_key"),
+		Params: broker.Given(json.RawMessage(`{"auth_strategy":` + own + `}`))}, `{"api_key":"b"}`))
+	require.NoError(t, err)
+	require.JSONEq(t, own, string(a.Strategy))
+}
+
+// Where the profile names an API, the credentials are tried out there.
+func TestCapturedCredentialsAreTriedOut(t *testing.T) {
+	var got atomic.Value
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got.Store(r.Header.Clone())
+		user, pass, _ := r.BasicAuth()
+		if r.URL.Path != "/v1/me" || r.Header.Get("Authorization") != "Bearer good" && r.Header.Get("X-Own") != "good" && user+":"+pass != "u:good" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer api.Close()
+	for name, c := range map[string]struct{ authType, authHeader, good, bad string }{
+		"bearer": {"api_key", "", `{"api_key":"good"}`, `{"api_key":"bad"}`},
+		"header": {"api_key", "X-Own", `{"api_key":"good"}`, `{"api_key":"bad"}`},
+		"basic":  {"basic_auth", "", `{"username":"u","password":"good"}`, `{"username":"u","password":"bad"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, options{})
+			in := broker.ProfileInput{AuthType: broker.Given(c.authType), AuthHeader: broker.Given(c.authHeader),
+				APIBaseURL: broker.Given(api.URL + "/v1"), UserInfoEndpoint: broker.Given("/me")}
+			consent := h.begin(h.static("acme", in))
+			_, err := h.Capture(t.Context(), consent.State, entered(t, c.bad))
+			code(t, broker.CodeInvalidCredentials, err)
+			_, err = h.Capture(t.Context(), consent.State, entered(t, c.good))
+			require.NoError(t, err)
+		})
+	}
+	h := newHouse(t, options{})
+	consent := h.begin(h.static("acme", broker.ProfileInput{AuthType: broker.Given("api_key"),
+		APIBaseURL: broker.Given("http://127.0.0.1:1"), UserInfoEndpoint: broker.Given("/me")}))
+	_, err := h.Capture(t.Context(), consent.State, entered(t, `{"api_key":"good"}`))
+	code(t, broker.CodeInvalidCredentials, err)
+}
+
+func TestCaptureRefusals(t *testing.T) {
+	h := newHouse(t, options{})
+	_, err := h.CaptureForm(t.Context(), "forged")
+	code(t, broker.CodeInvalidState, err)
+	_, err = h.Capture(t.Context(), "forged", entered(t, `{"a":"b"}`))
+	code(t, broker.CodeInvalidState, err)
+	c := h.begin(h.static("acme", broker.ProfileInput{AuthType: broker.Given("api_key")}))
+	_, err = h.CaptureForm(t.Context(), c.State)
+	code(t, broker.CodeSchemaNotFound, err)
+	_, err = h.Capture(t.Context(), c.State, nil)
+	code(t, broker.CodeInvalidCredentials, err)
+	oauth := h.begin(h.register("google"))
+	_, err = h.Capture(t.Context(), oauth.State, entered(t, `{"access_token":"forged"}`))
+	code(t, broker.CodeInvalidState, err)
+
+	remote := h.begin(h.static("remote", broker.ProfileInput{AuthType: broker.Given("api_key"),
+		Params: broker.Given(json.RawMessage(`{"credential_schema":{"$ref":"file:///etc/passwd"}}`))}))
+	_, err = h.Capture(t.Context(), remote.State, entered(t, `{"a":"b"}`))
+	code(t, broker.CodeInvalidCredentials, err)
+}
