@@ -46,9 +46,10 @@ func TestNoValueIsQuoted(t *testing.T) {
 				for _, backend := range []string{BackendInternal, BackendVault} {
 					for _, method := range []string{VaultToken, VaultAppRole} {
 						c, err := Load([]string{name + "=" + value, "SECRET_BACKEND=" + backend, "VAULT_AUTH_METHOD=" + method}, Options{})
-						require.Error(t, err)
+						var problems Problems
+						require.ErrorAs(t, err, &problems)
 						require.NotContains(t, err.Error(), "canary", "%s=%q", name, value)
-						for _, p := range err.(Problems) {
+						for _, p := range problems {
 							for _, s := range c.Settings {
 								require.False(t, s.Name == p.Variable && strings.Contains(s.Value, "canary"), "%s=%q is shown", name, value)
 							}
