@@ -108,6 +108,13 @@ type process struct {
 	done chan struct{}
 	once sync.Once
 	err  error
+
+	failures *servers.Log // every answer but a success, for the canary
+}
+
+// in returns p for a subtest, which must not fail its parent's t.
+func (p *process) in(t *testing.T) *process {
+	return &process{t: t, cmd: p.cmd, URL: p.URL, log: p.log, done: p.done, failures: p.failures}
 }
 
 // start runs the broker and waits until it listens.
@@ -132,7 +139,7 @@ func launch(t *testing.T, e env, args ...string) *process {
 	if len(args) == 0 {
 		args = []string{"serve"}
 	}
-	p := &process{t: t, cmd: exec.Command(path, args...), log: &servers.Log{}, done: make(chan struct{})}
+	p := &process{t: t, cmd: exec.Command(path, args...), log: &servers.Log{}, done: make(chan struct{}), failures: &servers.Log{}}
 	p.cmd.Env = e.list()
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
@@ -259,6 +266,10 @@ func (p *process) send(method, path string, body any, header http.Header) answer
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	require.NoError(p.t, err)
+	if resp.StatusCode >= 300 {
+		_ = resp.Header.Write(p.failures)
+		_, _ = p.failures.Write(append(b, '\n'))
+	}
 	return answer{t: p.t, Status: resp.StatusCode, Header: resp.Header, Body: b}
 }
 
