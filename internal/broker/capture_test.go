@@ -51,7 +51,7 @@ func TestCapture(t *testing.T) {
 	require.Equal(t, "acme", form.ProviderName)
 	require.JSONEq(t, schema, string(form.Schema))
 
-	for _, bad := range []string{`{}`, `{"api_key":"x"}`, `{"api_key":1}`} {
+	for _, bad := range []string{`{"other":"x"}`, `{"api_key":"x"}`, `{"api_key":1}`} {
 		_, err = h.Capture(t.Context(), c.State, entered(t, bad))
 		require.NotNil(t, code(t, broker.CodeInvalidCredentials, err).Details)
 	}

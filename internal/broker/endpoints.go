@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -30,9 +31,9 @@ func (s *Service) endpoints(ctx context.Context, p Provider, scopes []string) (o
 	}
 	found, err := s.discover(ctx, profile)
 	if err == nil {
-		if profile.RevocationURL != "" {
-			found.RevocationEndpoint = profile.RevocationURL
-		}
+		found.AuthorizationEndpoint = cmp.Or(found.AuthorizationEndpoint, own.AuthorizationEndpoint)
+		found.TokenEndpoint = cmp.Or(found.TokenEndpoint, own.TokenEndpoint)
+		found.RevocationEndpoint = cmp.Or(own.RevocationEndpoint, found.RevocationEndpoint)
 		return found, nil
 	}
 	s.log.InfoContext(ctx, "discovery failed", "provider_id", p.ID, "error", err)

@@ -71,10 +71,13 @@ func (m *Metrics) TokenGet(providerID string, hasIDToken bool) {
 	m.oauth.tokenGets.WithLabelValues(providerID, strconv.FormatBool(hasIDToken)).Inc()
 }
 
-// Discovery counts an OpenID Connect discovery.
+// Discovery counts an OpenID Connect discovery. One that was answered from the cache
+// took no time that would tell anything.
 func (m *Metrics) Discovery(result string, took time.Duration) {
 	m.oauth.discoveries.WithLabelValues(result).Inc()
-	m.oauth.discoveryTime.Observe(took.Seconds())
+	if result != "cached" {
+		m.oauth.discoveryTime.Observe(took.Seconds())
+	}
 }
 
 // Verification counts the verification of an ID token.
