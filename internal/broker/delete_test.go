@@ -138,3 +138,20 @@ func TestSweepAfterACrash(t *testing.T) {
 	require.Empty(t, h.inVault("google/client_id"))
 	h.register("google")
 }
+
+// Another replica registers the name again: what this one has cached of the
+// predecessor is not the successor's, although the place and the generation are.
+func TestCacheDoesNotMistakeASuccessor(t *testing.T) {
+	path := t.TempDir() + "/broker.db"
+	one := newHouse(t, options{path: path, ttl: time.Hour})
+	two := newHouse(t, options{path: path, ttl: time.Hour, vault: one.vault})
+	one.connect(one.register("google")) // fills one's cache
+	list, err := two.Providers(t.Context(), broker.Page{})
+	require.NoError(t, err)
+	require.NoError(t, two.DeleteProvider(t.Context(), list[0].ID))
+	in := one.profile("google")
+	in.ClientID = text("successor")
+	successor, err := two.Register(t.Context(), in)
+	require.NoError(t, err)
+	require.Equal(t, "successor", query(t, one.begin(successor).AuthURL).Get("client_id"))
+}

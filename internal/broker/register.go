@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -73,7 +74,7 @@ func (s *Service) reserve(ctx context.Context, p Provider) (Op, error) {
 // newRef decides where the credentials of a new provider lie.
 func (s *Service) newRef(id uuid.UUID, profile Profile, pair credentials.Pair) (credentials.Ref, error) {
 	ref := credentials.Ref{
-		Backend: s.creds.WriteTo(), Key: keyFor(profile.Name, id), Managed: true,
+		ProviderID: id, Backend: s.creds.WriteTo(), Key: keyFor(profile.Name, id), Managed: true,
 		Public: profile.public(), Optional: profile.AuthType != AuthOAuth2,
 		State: credentials.Ready, Generation: 1,
 	}
@@ -149,6 +150,12 @@ func (s *Service) createPair(ctx context.Context, id uuid.UUID, ref credentials.
 		return nil
 	case errors.Is(err, credentials.ErrLeftBehind):
 		s.rememberCleanup(ctx, s.cleanupOf(id, ref, false, s.now()))
+	case errors.Is(err, secret.ErrUnavailable):
+		// A write without an answer may still take place after it was looked for: the
+		// sweep looks again later, or before that whoever wants the place.
+		note := s.cleanupOf(id, ref, false, s.now().Add(s.opTime()))
+		note.ClaimedUntil = time.Time{}
+		s.rememberCleanup(ctx, note)
 	}
 	if errors.Is(err, secret.ErrExists) {
 		return &Error{Code: CodeCredentialsExist, Err: err, Details: map[string]any{"paths": s.creds.Paths(ref)},

@@ -27,7 +27,7 @@ func TestRegisterWritesBothKeysAndPublishes(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, view.ShowCredentials)
 	require.True(t, view.ClientSecret.IsZero(), "an external backend's values are never shown")
-	require.Equal(t, credentials.Ref{Backend: vaultName, Key: "google", Managed: true,
+	require.Equal(t, credentials.Ref{ProviderID: id, Backend: vaultName, Key: "google", Managed: true,
 		State: credentials.Ready, Generation: 1}, view.Provider.Credentials)
 	require.Len(t, h.events(audit.ProviderCreated), 1)
 	require.Len(t, h.events(audit.CredentialsWritten), 2)

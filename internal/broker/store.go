@@ -32,6 +32,8 @@ var (
 // returns nil everything is durable. Every method is safe for concurrent use, by
 // several processes too, and honours ctx.
 //
+// A provider's credentials.Ref is returned with the provider's id in it.
+//
 // A provider is visible when it is published and not deleted. Times are UTC with
 // microseconds; the store's clock is not used, so that tests and callers agree on
 // one.

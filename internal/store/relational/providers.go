@@ -62,6 +62,9 @@ func scanProvider(scan Scan, more ...any) (broker.Provider, error) {
 	if h.Status == "" {
 		h.Status = broker.HealthUnknown
 	}
+	if !c.IsZero() {
+		c.ProviderID = p.ID
+	}
 	return p, err
 }
 
