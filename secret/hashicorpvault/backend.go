@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nexus-broker/nexus-broker/secret"
@@ -84,7 +85,36 @@ func (b *VaultBackend) Close() error {
 func (b *VaultBackend) TokenTTL() (time.Duration, bool) { return b.auth.ttl() }
 
 // Locate implements [secret.Locator]: the path as the command line of Vault wants it.
-func (b *VaultBackend) Locate(key string) string { return path.Join(b.mount, b.prefix, key) }
+// Vault allows no ".." in a path, a key does inside of a segment: the dots are kept
+// apart by "~", which no key has.
+func (b *VaultBackend) Locate(key string) string {
+	return path.Join(b.mount, b.prefix, withoutDoubleDots(key))
+}
+
+func withoutDoubleDots(key string) string {
+	for strings.Contains(key, "..") {
+		key = strings.ReplaceAll(key, "..", ".~.")
+	}
+	return key
+}
+
+// action is op on key, for the error messages.
+func (b *VaultBackend) action(op, key string) action {
+	place := b.Locate(key)
+	if !strings.HasSuffix(place, key) {
+		place += " (key " + key + ")"
+	}
+	return action{op, place}
+}
+
+// invalid reports arguments that are refused before anything is sent. An illegal key
+// is quoted by err itself.
+func (b *VaultBackend) invalid(op, key string, err error) error {
+	if secret.CheckKey(key) != nil {
+		return fmt.Errorf("%s: %s: %w", Name, op, err)
+	}
+	return b.action(op, key).wrap(err)
+}
 
 // Get implements [secret.SecretBackend].
 func (b *VaultBackend) Get(ctx context.Context, key string) (string, error) {
@@ -99,9 +129,9 @@ func (b *VaultBackend) Read(ctx context.Context, key string) (secret.Item, error
 
 func (b *VaultBackend) read(ctx context.Context, op, key string) (secret.Item, error) {
 	if err := secret.CheckKey(key); err != nil {
-		return secret.Item{}, invalid(op, key, "", err)
+		return secret.Item{}, b.invalid(op, key, err)
 	}
-	act := action{op, b.Locate(key)}
+	act := b.action(op, key)
 	found, err := with(ctx, b, act, func(e engine) (stored, error) { return e.read(ctx, key) })
 	if err != nil {
 		return secret.Item{}, act.wrap(err)
@@ -125,7 +155,7 @@ func (b *VaultBackend) Set(ctx context.Context, key, value string) error {
 // Replace implements [secret.OwnedBackend].
 func (b *VaultBackend) Replace(ctx context.Context, key, value, owner string) (string, error) {
 	if err := secret.CheckOwner(owner); err != nil {
-		return "", invalid("replace", key, b.Locate(key), err)
+		return "", b.invalid("replace", key, err)
 	}
 	return b.write(ctx, "replace", key, value, owner, engine.write)
 }
@@ -133,7 +163,7 @@ func (b *VaultBackend) Replace(ctx context.Context, key, value, owner string) (s
 // Create implements [secret.OwnedBackend]. See VaultBackend for KV version 1.
 func (b *VaultBackend) Create(ctx context.Context, key, value, owner string) (string, error) {
 	if err := secret.CheckOwner(owner); err != nil {
-		return "", invalid("create", key, b.Locate(key), err)
+		return "", b.invalid("create", key, err)
 	}
 	return b.write(ctx, "create", key, value, owner, engine.create)
 }
@@ -142,9 +172,9 @@ func (b *VaultBackend) write(ctx context.Context, op, key, value, owner string,
 	how func(engine, context.Context, string, fields) (int, error),
 ) (version string, err error) {
 	if err := cmp.Or(secret.CheckKey(key), secret.CheckValue(value)); err != nil {
-		return "", invalid(op, key, b.Locate(key), err)
+		return "", b.invalid(op, key, err)
 	}
-	act := action{op, b.Locate(key)}
+	act := b.action(op, key)
 	n, err := with(ctx, b, act, func(e engine) (int, error) { return how(e, ctx, key, newFields(value, owner)) })
 	if err != nil {
 		return "", act.wrap(err)
@@ -160,9 +190,9 @@ func (b *VaultBackend) write(ctx context.Context, op, key, value, owner string,
 // at least deletes, the versions; what that leaves in Vault is logged.
 func (b *VaultBackend) Delete(ctx context.Context, key string) error {
 	if err := secret.CheckKey(key); err != nil {
-		return invalid("delete", key, "", err)
+		return b.invalid("delete", key, err)
 	}
-	act := action{"delete", b.Locate(key)}
+	act := b.action("delete", key)
 	_, err := with(ctx, b, act, func(e engine) (struct{}, error) { return struct{}{}, e.delete(ctx, key) })
 	if err != nil {
 		return act.wrap(err)

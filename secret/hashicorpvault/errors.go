@@ -27,15 +27,6 @@ func (a action) wrap(err error) error {
 	return fmt.Errorf("%s: %s %s: %w", Name, a.op, a.place, err)
 }
 
-// invalid reports arguments that are refused before anything is sent. An illegal
-// key is quoted by err itself.
-func invalid(op, key, place string, err error) error {
-	if secret.CheckKey(key) != nil {
-		return fmt.Errorf("%s: %s: %w", Name, op, err)
-	}
-	return action{op, place}.wrap(err)
-}
-
 // fault maps a failed exchange to the sentinels: err if there was no answer, else a,
 // which is not ok.
 func fault(a *answer, r request, err error) error {
@@ -104,7 +95,7 @@ func reason(err error) string {
 		dns       *net.DNSError
 		untrusted *tls.CertificateVerificationError
 		notTLS    tls.RecordHeaderError
-		alert     tls.AlertError
+		operation *net.OpError
 		tooLarge  *http.MaxBytesError
 		timeout   net.Error
 	)
@@ -117,10 +108,10 @@ func reason(err error) string {
 		return fmt.Sprintf("the host %s does not resolve: check the address and the name server", dns.Name)
 	case errors.As(err, &untrusted):
 		return fmt.Sprintf("the server's certificate is not trusted (%v): check the CA and the server name", untrusted.Err)
-	case errors.As(err, &notTLS):
+	case errors.As(err, &notTLS), errors.Is(err, http.ErrSchemeMismatch):
 		return "the server does not speak TLS: the address should begin with http://, or is another server's"
-	case errors.As(err, &alert):
-		return fmt.Sprintf("the server refuses the TLS connection (%v): check the client certificate", alert)
+	case errors.As(err, &operation) && operation.Op == "remote error": // a TLS alert
+		return fmt.Sprintf("the server refuses the TLS connection (%v): check the client certificate", operation.Err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "the connection is refused: check the address, and that Vault runs"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"path"
+	"time"
 
 	"github.com/nexus-broker/nexus-broker/secret"
 )
@@ -16,7 +18,7 @@ type kv2 struct{ b *VaultBackend }
 
 // path returns the API path of one of the engine's branches: data, metadata, …
 func (e kv2) path(branch, key string) string {
-	return path.Join(e.b.mount, branch, e.b.prefix, key)
+	return path.Join(e.b.mount, branch, e.b.prefix, withoutDoubleDots(key))
 }
 
 // errConflict: the version that the write was to follow is not the newest.
@@ -25,8 +27,9 @@ var errConflict = errors.New("check-and-set conflict")
 // errCASRequired: the mount or the key accepts no write without check-and-set.
 var errCASRequired = errors.New("check-and-set required")
 
-// maxAttempts bounds how often a check-and-set is repeated.
-const maxAttempts = 8
+// maxAttempts bounds how often a check-and-set is repeated. Of those who write at the
+// same time one succeeds in each round.
+const maxAttempts = 64
 
 func (e kv2) read(ctx context.Context, key string) (stored, error) {
 	r := request{method: http.MethodGet, path: e.path("data", key)}
@@ -79,7 +82,10 @@ func (e kv2) create(ctx context.Context, key string, f fields) (int, error) {
 
 // checkAndSet writes after the version that it has read, if allow agrees.
 func (e kv2) checkAndSet(ctx context.Context, key string, f fields, allow func(stored) error) (int, error) {
-	for range maxAttempts {
+	for attempt := range maxAttempts {
+		if err := pause(ctx, attempt); err != nil {
+			return 0, err
+		}
 		found, err := e.read(ctx, key)
 		if err == nil {
 			err = allow(found)
@@ -93,6 +99,22 @@ func (e kv2) checkAndSet(ctx context.Context, key string, f fields, allow func(s
 		}
 	}
 	return 0, errContended
+}
+
+// pause waits before another attempt, the longer the more there were, at random so
+// that those who compete do not keep in step.
+func pause(ctx context.Context, attempt int) error {
+	if attempt == 0 {
+		return nil
+	}
+	timer := time.NewTimer(rand.N(time.Duration(min(attempt, 20)) * 5 * time.Millisecond))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
 }
 
 // put writes a version, after version cas if that is not nil (0: the first).
