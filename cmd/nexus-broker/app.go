@@ -158,6 +158,15 @@ func (a *app) run(ctx context.Context) error {
 	return errors.Join(err, a.close())
 }
 
+// url returns where the broker listens.
+func (a *app) url() string {
+	scheme := "http://"
+	if a.config.Server.TLSCertFile != "" {
+		scheme = "https://"
+	}
+	return scheme + a.listener.Addr().String()
+}
+
 // close closes what newApp has opened, the last first.
 func (a *app) close() error {
 	var errs []error

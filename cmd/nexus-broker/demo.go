@@ -69,7 +69,7 @@ func runDemo(ctx context.Context, p program, keep bool) (err error) {
 	defer provider.Close()
 
 	o := demo.Options{
-		Out: p.stdout, BrokerURL: "http://" + a.listener.Addr().String(), APIKey: c.Dev.APIKey.Reveal(),
+		Out: p.stdout, BrokerURL: a.url(), APIKey: c.Dev.APIKey.Reveal(),
 		Backend: c.Secrets.Backend, DataDir: dir, SealedRow: a.sealedRow, Provider: provider,
 		ProviderName: "demo-" + strings.ToLower(rand.Text()[:6]),
 		ClientID:     client.ID, ClientSecret: client.Secret, Keep: keep,

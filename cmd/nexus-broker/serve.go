@@ -10,7 +10,7 @@ import (
 )
 
 func newServeCommand(p program) *cobra.Command {
-	var dev bool
+	var o config.Options
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the HTTP API (the default command)",
@@ -23,7 +23,7 @@ in nexus-data/, listens on 127.0.0.1 only, and prints its API key.`,
     ENCRYPTION_KEY_FILE=/run/keys/enc STATE_KEY_FILE=/run/keys/state nexus-broker serve`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.Load(p.environ, config.Options{Dev: dev})
+			c, err := config.Load(p.environ, o)
 			if err != nil {
 				return err
 			}
@@ -33,19 +33,19 @@ in nexus-data/, listens on 127.0.0.1 only, and prints its API key.`,
 			if err != nil {
 				return err
 			}
-			if dev {
+			if o.Dev {
 				greet(p.stdout, a)
 			}
 			return a.run(cmd.Context())
 		},
 	}
-	cmd.Flags().BoolVar(&dev, "dev", false, "for a laptop: SQLite, generated keys, loopback only")
+	addDevFlag(cmd, &o)
 	return cmd
 }
 
 // greet tells a person at the terminal how to call the broker.
 func greet(w io.Writer, a *app) {
-	url := "http://" + a.listener.Addr().String()
+	url := a.url()
 	fmt.Fprintf(w, "nexus-broker %s for development, data in %s\n", readBuild().Version, a.config.Dev.Dir)
 	if key := a.config.Dev.APIKey; !key.IsZero() {
 		fmt.Fprintf(w, "API key: %s\n", key.Reveal())
