@@ -183,14 +183,22 @@ func (s *Service) takeOver(ctx context.Context, ref credentials.Ref, op Op) erro
 	return nil
 }
 
-// unregister undoes a registration whose credentials were written and whose row
-// could not be published.
+// unregister undoes a registration whose credentials may have been written and whose
+// row was not published.
 func (s *Service) unregister(ctx context.Context, p Provider, op Op) {
-	ref := p.Credentials
-	if ref.Managed {
-		err := s.creds.Erase(ctx, ref.Backend, ref.Key, ownerOf(p.ID, ref.Generation), false)
-		if err != nil {
-			s.rememberCleanup(ctx, s.cleanupOf(p.ID, ref, false, s.now()))
+	places := []credentials.Ref{p.Credentials}
+	if p.Credentials.Backend == credentials.Internal { // where a taken place makes the pair go
+		aside := p.Credentials
+		aside.Key = idKey(p.ID)
+		places = append(places, aside)
+	}
+	for _, ref := range places {
+		if !ref.Managed {
+			continue
+		}
+		note := s.cleanupOf(p.ID, ref, false, s.now())
+		if err := s.erase(ctx, note); err != nil {
+			s.rememberCleanup(ctx, note)
 		}
 	}
 	s.abandon(ctx, p.ID, op)
