@@ -25,8 +25,11 @@ func (s *Service) Complete(ctx context.Context, cb Callback) (Redirect, error) {
 		return Redirect{}, s.withReturnURL(err, conn, cb)
 	}
 	// From here on a code is spent: what follows is not for the browser to interrupt.
-	s.work.Add(1)
-	defer s.work.Done()
+	release, err := s.hold()
+	if err != nil {
+		return Redirect{}, s.withReturnURL(err, conn, cb)
+	}
+	defer release()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTime)
 	defer cancel()
 	p, err := s.exchange(ctx, conn, cb)
@@ -72,6 +75,10 @@ func (s *Service) verifiedConnection(ctx context.Context, signed string) (Connec
 	case conn.ProviderID.String() != st.ProviderID || conn.WorkspaceID != st.WorkspaceID:
 		s.note(ctx, audit.New(ctx, audit.StateVerificationFailed, conn.ID, nil))
 		return Connection{}, fail(CodeInvalidState, "the state is for another connection")
+	}
+	if err := s.cfg.checkReturnURL(conn.ReturnURL); err != nil { // the rules may be newer than the row
+		s.note(ctx, audit.New(ctx, audit.InvalidReturnURL, conn.ID, map[string]any{"reason": err.Message}))
+		return Connection{}, err
 	}
 	return conn, nil
 }

@@ -61,8 +61,11 @@ func (s *Service) Capture(ctx context.Context, signed string, entered map[string
 	if err := s.tryOut(ctx, p, captured); err != nil {
 		return Redirect{}, err
 	}
-	s.work.Add(1)
-	defer s.work.Done()
+	release, err := s.hold()
+	if err != nil {
+		return Redirect{}, err
+	}
+	defer release()
 	err = s.activate(context.WithoutCancel(ctx), conn, captured, audit.New(ctx, audit.CredentialCaptured, conn.ID, providerData(p)))
 	if err != nil {
 		return Redirect{}, err

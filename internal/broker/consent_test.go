@@ -355,3 +355,24 @@ func TestJSONTokenRequestAndScopeSwitches(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, h.op.LastRequest(oauthtest.Token).Header.Get("Content-Type"), "application/json")
 }
+
+// The rules for a return_url may have become stricter since the consent began.
+func TestReturnURLThatIsNotAllowedAnyMore(t *testing.T) {
+	path := t.TempDir() + "/broker.db"
+	before := newHouse(t, options{path: path})
+	c := before.begin(before.register("google"))
+	cb := before.agree(c)
+	after := newHouse(t, options{path: path, vault: before.vault, config: func(c *broker.Config) { c.EnforceReturnURL = true }})
+	_, err := after.Complete(t.Context(), cb)
+	require.Empty(t, code(t, broker.CodeReturnURLNotAllowed, err).ReturnURL, "nobody is sent there")
+	require.Zero(t, before.op.Count(oauthtest.Token))
+}
+
+func TestNothingBeginsAfterClose(t *testing.T) {
+	h := newHouse(t, options{})
+	connection := h.connect(h.register("google"))
+	require.NoError(t, h.Close(t.Context()))
+	_, err := h.Refresh(t.Context(), connection)
+	code(t, broker.CodeShuttingDown, err)
+	require.Zero(t, h.op.CountGrant("refresh_token"))
+}

@@ -105,20 +105,25 @@ func (s *Service) DeleteProvidersByName(ctx context.Context, name string) (int, 
 	return len(found), nil
 }
 
-// cleanUp deletes what a note names and removes the note. A value that cannot be
-// proved to be ours stays where it is and is reported; that ends the matter too.
+// cleanUp deletes what a note names and removes the note.
 func (s *Service) cleanUp(ctx context.Context, c Cleanup) error {
+	if err := s.erase(ctx, c); err != nil {
+		return err
+	}
+	return s.store.FinishCleanup(ctx, c.ID)
+}
+
+// erase deletes what a note names. A value that cannot be proved to be ours stays
+// where it is and is reported; that ends the matter too.
+func (s *Service) erase(ctx context.Context, c Cleanup) error {
 	err := s.creds.Erase(ctx, c.Backend, c.Key, ownerOf(c.ProviderID, c.Generation), c.Published)
 	var kept *credentials.NotOursError
 	if errors.As(err, &kept) {
 		s.log.WarnContext(ctx, "a value was left in place: it is not proved to be the broker's",
 			"backend", c.Backend, "paths", kept.Paths, "provider_id", c.ProviderID)
-		err = nil
+		return nil
 	}
-	if err != nil {
-		return err
-	}
-	return s.store.FinishCleanup(ctx, c.ID)
+	return err
 }
 
 // cleanUpNow is cleanUp for one who has other things to answer for: what fails is

@@ -18,8 +18,11 @@ func (s *Service) Refresh(ctx context.Context, id uuid.UUID) (TokenAnswer, error
 	leader := false
 	shared := s.refreshes.DoChan(id.String(), func() (any, error) {
 		leader = true
-		s.work.Add(1)
-		defer s.work.Done()
+		release, err := s.hold()
+		if err != nil {
+			return nil, err
+		}
+		defer release()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTime)
 		defer cancel()
 		return s.refresh(ctx, id)

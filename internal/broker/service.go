@@ -62,7 +62,8 @@ type Service struct {
 	// rotated at the provider must still be stored.
 	work    sync.WaitGroup
 	closing chan struct{}
-	once    sync.Once
+	mu      sync.Mutex // guards closed, and that nothing is added to work after it
+	closed  bool
 }
 
 // New returns a Service. Close ends it.
@@ -79,7 +80,12 @@ func New(cfg Config, d Deps) *Service {
 
 // Close waits until everything that must be stored is stored, or ctx ends.
 func (s *Service) Close(ctx context.Context) error {
-	s.once.Do(func() { close(s.closing) })
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.closing)
+	}
+	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() { s.work.Wait(); close(done) }()
 	select {
@@ -88,6 +94,18 @@ func (s *Service) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// hold keeps Close waiting until release is called. It fails once Close has been
+// called.
+func (s *Service) hold() (release func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, &Error{Code: CodeShuttingDown, RetryAfter: time.Second, Message: "the broker is shutting down; try again"}
+	}
+	s.work.Add(1)
+	return s.work.Done, nil
 }
 
 // now is UTC with the microseconds that a database keeps.

@@ -97,6 +97,7 @@ var statuses = map[broker.Code]int{
 	broker.CodeNoRefreshToken:      http.StatusBadRequest,
 	broker.CodeUpstreamError:       http.StatusBadGateway,
 	broker.CodeMissingWorkspaceID:  http.StatusBadRequest,
+	broker.CodeShuttingDown:        http.StatusServiceUnavailable,
 	broker.CodeInternal:            http.StatusInternalServerError,
 }
 
