@@ -1,7 +1,6 @@
 package hashicorpvault_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/nexus-broker/nexus-broker/secret"
 	"github.com/nexus-broker/nexus-broker/secret/hashicorpvault"
+	"github.com/nexus-broker/nexus-broker/test/servers"
 )
 
 const (
@@ -243,7 +243,7 @@ func TestNothingShowsTheTokenOrTheSecretID(t *testing.T) {
 			oneSecret(w, r)
 		}
 	})
-	var out bytes.Buffer
+	var out servers.Log // safe for concurrent use
 	logger := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	for _, login := range []hashicorpvault.Login{
 		hashicorpvault.AppRoleLogin{RoleID: "r", SecretID: secret.NewValue(canarySecretID)}, staticToken,
@@ -259,7 +259,7 @@ func TestNothingShowsTheTokenOrTheSecretID(t *testing.T) {
 			fmt.Fprintf(&out, "%v %+v %#v %s %q %x", x, x, x, x, x, x)
 			slog.New(slog.NewTextHandler(&out, nil)).Info("x", "x", x)
 			if j, err := json.Marshal(x); err == nil {
-				out.Write(j)
+				_, _ = out.Write(j)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package hashicorpvault_test
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -119,4 +120,8 @@ func TestConformance(t *testing.T) {
 			secrettest.Run(t, at(v.Addr, nil), opts...)
 		})
 	}
+}
+
+func newLogger(out *servers.Log) *slog.Logger {
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

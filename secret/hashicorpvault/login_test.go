@@ -1,0 +1,473 @@
+package hashicorpvault_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nexus-broker/nexus-broker/secret"
+	"github.com/nexus-broker/nexus-broker/secret/hashicorpvault"
+	"github.com/nexus-broker/nexus-broker/test/servers"
+)
+
+const (
+	loginPath  = "/v1/auth/approle/login"
+	lookupPath = "/v1/auth/token/lookup-self"
+)
+
+// vaultWithSecret starts a server that holds "v" at nexus/providers/a/b, and a proxy
+// in front of it.
+func vaultWithSecret(t *testing.T) (*servers.VaultServer, *servers.FaultProxy) {
+	t.Helper()
+	v := servers.Vault(t)
+	v.Policy("rw", readWriteV2)
+	v.Write("secret/data/nexus/providers/a/b", map[string]any{"data": map[string]any{"value": "v"}})
+	return v, servers.NewFaultProxy(t, v.Addr)
+}
+
+func below(p *servers.FaultProxy, login hashicorpvault.Login) hashicorpvault.Config {
+	return hashicorpvault.Config{Address: p.URL, PathPrefix: "nexus/providers", Login: login}
+}
+
+func wantV(t *testing.T, b secret.SecretBackend, when string) {
+	t.Helper()
+	if v, err := b.Get(t.Context(), "a/b"); err != nil || v != "v" {
+		t.Fatalf("%s: %q, %v", when, v, err)
+	}
+}
+
+// eventually waits until ok returns true.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not happen: %s", what)
+		}
+	}
+}
+
+func TestOneLoginForManyReads(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})
+	var logins atomic.Int32
+	b := open(t, below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)}),
+		hashicorpvault.Options{OnLogin: func(err error) {
+			if err == nil {
+				logins.Add(1)
+			}
+		}})
+	if n := len(p.Requests()); n != 0 {
+		t.Errorf("%d requests before the first use", n)
+	}
+	if _, ok := b.TokenTTL(); ok {
+		t.Error("a TTL before the first login")
+	}
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if _, err := b.Get(context.Background(), "a/b"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for range 20 {
+		wantV(t, b, "with a token")
+	}
+	if n := len(p.Requests(servers.PathIs(loginPath))); n != 1 || logins.Load() != 1 {
+		t.Errorf("%d logins, %d reported", n, logins.Load())
+	}
+	if n := len(p.Requests(servers.PathIs("/v1/sys/internal/ui/mounts/secret"))); n != 1 {
+		t.Errorf("the KV version was asked for %d times", n)
+	}
+	if ttl, ok := b.TokenTTL(); !ok || ttl > time.Hour || ttl < 59*time.Minute {
+		t.Errorf("the TTL is %s, %t", ttl, ok)
+	}
+}
+
+func TestARevokedTokenIsReplacedByOneLogin(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})
+	b := open(t, below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)}), hashicorpvault.Options{})
+	for range 3 {
+		wantV(t, b, "before")
+		p.Forget()
+		v.Write("sys/leases/revoke-prefix/auth/approle/login", nil)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if got, err := b.Get(context.Background(), "a/b"); err != nil || got != "v" {
+					t.Errorf("with a revoked token: %q, %v", got, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := len(p.Requests(servers.PathIs(loginPath))); n != 1 {
+			t.Errorf("%d logins", n)
+		}
+	}
+}
+
+func TestAPolicyDenialIsNoReasonToLogIn(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})
+	noDefault, noDefaultID := v.AppRole("n", []string{"rw"}, map[string]any{"token_ttl": "1h", "token_no_default_policy": true})
+	for name, login := range map[string]hashicorpvault.Login{
+		"AppRole":                                hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)},
+		"AppRole that may not look its token up": hashicorpvault.AppRoleLogin{RoleID: noDefault, SecretID: secret.NewValue(noDefaultID)},
+		"token":                                  hashicorpvault.TokenLogin{Token: secret.NewValue(v.Token([]string{"rw"}, nil))},
+		"token that may not look itself up":      hashicorpvault.TokenLogin{Token: secret.NewValue(v.Token([]string{"rw"}, map[string]any{"no_default_policy": true}))},
+	} {
+		p.Forget()
+		b := open(t, below(p, login), hashicorpvault.Options{})
+		wantV(t, b, name)
+		v.Policy("rw", `path "secret/data/other/*" { capabilities = ["read"] }`)
+		for range 10 {
+			_, err := b.Get(t.Context(), "a/b")
+			if !errors.Is(err, secret.ErrDenied) || errors.Is(err, secret.ErrLogin) {
+				t.Errorf("%s, denied: %v", name, err)
+			}
+		}
+		v.Policy("rw", readWriteV2)
+		wantV(t, b, name+", allowed again")
+		if n := len(p.Requests(servers.PathIs(loginPath))); n > 1 {
+			t.Errorf("%s: %d logins", name, n)
+		}
+	}
+}
+
+func TestAServerThatRefusesEveryTokenIsNotFloodedWithLogins(t *testing.T) {
+	n := 0
+	v := newFakeVault(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == loginPath {
+			n++
+			answer(w, 200, fmt.Sprintf(`{"request_id":"1","auth":{"client_token":"t%d","lease_duration":3600,"renewable":true}}`, n))
+			return
+		}
+		answer(w, 403, `{"errors":["permission denied"]}`)
+	})
+	b := open(t, hashicorpvault.Config{Address: v.URL, KVVersion: 2, Login: hashicorpvault.AppRoleLogin{RoleID: "r"}}, hashicorpvault.Options{})
+	for range 20 {
+		if _, err := b.Get(t.Context(), "a/b"); !errors.Is(err, secret.ErrDenied) || !errors.Is(err, secret.ErrLogin) {
+			t.Errorf("the error is %v", err)
+		}
+	}
+	if logins := len(v.seen(loginPath)); logins > 2 {
+		t.Errorf("%d logins", logins)
+	}
+}
+
+func TestARefusedLoginIsNotRepeatedForEachRead(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	role, id := v.AppRole("r", []string{"rw"}, nil)
+	file := writeFile(t, "secret-id", "wrong")
+	var failures atomic.Int32
+	b := open(t, below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretIDFile: file}), hashicorpvault.Options{OnLogin: func(err error) {
+		if err != nil {
+			failures.Add(1)
+		}
+	}})
+	for range 50 {
+		_, err := b.Get(t.Context(), "a/b")
+		if !errors.Is(err, secret.ErrDenied) || !errors.Is(err, secret.ErrLogin) || !strings.Contains(err.Error(), "nexus/providers/a/b") {
+			t.Fatalf("the error is %v", err)
+		}
+	}
+	if n := len(p.Requests(servers.PathIs(loginPath))); n > 3 || int(failures.Load()) != n {
+		t.Errorf("%d logins, %d reported", n, failures.Load())
+	}
+	replaceFile(t, file, "\n  "+id+"\r\n")
+	wantV(t, b, "at once after the secret id has been corrected")
+}
+
+func TestWhatARefusedLoginLooksLike(t *testing.T) {
+	for name, refusal := range map[string]struct {
+		status int
+		body   string
+		login  bool // refused; else an outage
+	}{
+		"Vault 1.13, wrong secret id": {500, `{"errors":["invalid secret id"]}`, true},
+		"Vault 1.21, wrong secret id": {400, `{"errors":["invalid role or secret ID"]}`, true},
+		"wrong role id":               {400, `{"errors":["invalid role ID"]}`, true},
+		"with the secret id in it":    {400, `{"errors":["invalid secret_id \"` + canarySecretID + `\""]}`, true},
+		"CIDR":                        {500, `{"errors":["source address \"127.0.0.1\" unauthorized through CIDR restrictions"]}`, true},
+		"no such auth mount":          {404, `{"errors":["no handler for route \"auth/approle/login\""]}`, true},
+		"denied":                      {403, `{"errors":["permission denied"]}`, true},
+		"sealed":                      {503, `{"errors":["Vault is sealed"]}`, false},
+		"standby":                     {400, `{"errors":["Vault is in standby mode"]}`, false},
+		"trouble":                     {500, `{"errors":["internal error"]}`, false},
+		"HTML 403":                    {403, `<html>`, false},
+		"HTML 200":                    {200, `<html>`, false},
+		"no token":                    {200, `{"request_id":"1","auth":{"client_token":""}}`, false},
+		"no auth":                     {200, `{"request_id":"1","data":{}}`, false},
+		"a header in the token":       {200, `{"request_id":"1","auth":{"client_token":"a\nb"}}`, false},
+	} {
+		v := newFakeVault(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, refusal.status, refusal.body) })
+		b := open(t, hashicorpvault.Config{
+			Address: v.URL, KVVersion: 2, Login: hashicorpvault.AppRoleLogin{RoleID: "r", SecretID: secret.NewValue(canarySecretID)},
+		}, hashicorpvault.Options{})
+		_, err := b.Get(t.Context(), "a/b")
+		want := secret.ErrUnavailable
+		if refusal.login {
+			want = secret.ErrDenied
+		}
+		if only(t, err) != want || errors.Is(err, secret.ErrLogin) != refusal.login || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := b.Probe(t.Context(), secret.ReadOnly); only(t, got) != want || errors.Is(got, secret.ErrLogin) != refusal.login {
+			t.Errorf("%s: Probe: %v", name, got)
+		}
+	}
+}
+
+func TestATokenThatIsNotValidIsALoginError(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	token := v.Token([]string{"rw"}, nil)
+	b := open(t, below(p, hashicorpvault.TokenLogin{Token: secret.NewValue(token)}), hashicorpvault.Options{})
+	wantV(t, b, "before")
+	v.Revoke(token)
+	for range 3 {
+		_, err := b.Get(t.Context(), "a/b")
+		if !errors.Is(err, secret.ErrDenied) || !errors.Is(err, secret.ErrLogin) || only(t, err) != secret.ErrDenied {
+			t.Errorf("revoked: %v", err)
+		}
+		if err := b.Set(t.Context(), "a/b", "x"); !errors.Is(err, secret.ErrLogin) {
+			t.Errorf("revoked: %v", err)
+		}
+		if err := b.Delete(t.Context(), "a/b"); !errors.Is(err, secret.ErrLogin) {
+			t.Errorf("revoked: %v", err)
+		}
+		if err := b.Probe(t.Context(), secret.ReadOnly); !errors.Is(err, secret.ErrLogin) {
+			t.Errorf("revoked: %v", err)
+		}
+	}
+}
+
+func TestATokenFileIsReadAgain(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	first, second := v.Token([]string{"rw"}, nil), v.Token([]string{"rw"}, nil)
+	file := writeFile(t, "token", first)
+	b := open(t, below(p, hashicorpvault.TokenLogin{File: file}), hashicorpvault.Options{})
+	wantV(t, b, "with the first token")
+	v.Revoke(first)
+	if _, err := b.Get(t.Context(), "a/b"); !errors.Is(err, secret.ErrLogin) || !strings.Contains(err.Error(), file) {
+		t.Errorf("with the first token revoked: %v", err)
+	}
+	replaceFile(t, file, second+"\n")
+	wantV(t, b, "with the second token")
+
+	third := v.Token([]string{"rw"}, nil)
+	replaceFile(t, file, third)
+	p.Forget()
+	wantV(t, b, "with the third token, the second being valid")
+	if r := p.Requests(servers.PathIs("/v1/secret/data/nexus/providers/a/b")); r[0].Header.Get("X-Vault-Token") != third {
+		t.Error("the token is not the newest")
+	}
+
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	wantV(t, b, "the file being gone")
+	replaceFile(t, file, "")
+	wantV(t, b, "the file being empty")
+	replaceFile(t, file, third+"\n")
+	wantV(t, b, "the file being back")
+}
+
+func TestATokenFileMayComeLater(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	file := writeFile(t, "token", "")
+	b := open(t, below(p, hashicorpvault.TokenLogin{File: file}), hashicorpvault.Options{})
+	if _, err := b.Get(t.Context(), "a/b"); only(t, err) != secret.ErrUnavailable || !strings.Contains(err.Error(), file) {
+		t.Errorf("an empty file: %v", err)
+	}
+	replaceFile(t, file, "a\x00b")
+	if _, err := b.Get(t.Context(), "a/b"); only(t, err) != secret.ErrDenied || !errors.Is(err, secret.ErrLogin) {
+		t.Errorf("a file with something else: %v", err)
+	}
+	replaceFile(t, file, v.Token([]string{"rw"}, nil))
+	wantV(t, b, "after the file has come")
+}
+
+// TestTokensThatDoNotLast reads all the time while tokens of two seconds come and go.
+func TestTokensThatDoNotLast(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	role := func(name string, settings map[string]any) hashicorpvault.Login {
+		id, secretID := v.AppRole(name, []string{"rw"}, settings)
+		return hashicorpvault.AppRoleLogin{RoleID: id, SecretID: secret.NewValue(secretID)}
+	}
+	token := func(settings map[string]any) hashicorpvault.Login {
+		return hashicorpvault.TokenLogin{Token: secret.NewValue(v.Token([]string{"rw"}, settings))}
+	}
+	for name, test := range map[string]struct {
+		login  hashicorpvault.Login
+		logins int // at least
+	}{
+		"renewed for ever":        {token(map[string]any{"period": "2s"}), 0},
+		"AppRole, periodic":       {role("periodic", map[string]any{"token_period": "2s"}), 1},
+		"AppRole, batch":          {role("batch", map[string]any{"token_type": "batch", "token_ttl": "2s"}), 3},
+		"AppRole, longest life":   {role("max", map[string]any{"token_ttl": "2s", "token_max_ttl": "3s"}), 2},
+		"AppRole, explicit life":  {role("explicit", map[string]any{"token_ttl": "2s", "token_explicit_max_ttl": "3s"}), 2},
+		"AppRole, no self rights": {role("none", map[string]any{"token_ttl": "2s", "token_no_default_policy": true}), 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			own := servers.NewFaultProxy(t, p.URL)
+			b := open(t, below(own, test.login), hashicorpvault.Options{})
+			for deadline := time.Now().Add(6 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+				wantV(t, b, "while tokens come and go")
+			}
+			if n := len(own.Requests(servers.PathIs(loginPath))); n < test.logins || n > 10 {
+				t.Errorf("%d logins, want at least %d", n, test.logins)
+			}
+			for _, r := range own.Requests(servers.PathIs(lookupPath)) {
+				if r.Method != http.MethodGet {
+					t.Errorf("%s %s", r.Method, r.Path)
+				}
+			}
+			if ttl, ok := b.TokenTTL(); !ok || ttl > 3*time.Second {
+				t.Errorf("the TTL is %s, %t", ttl, ok)
+			}
+		})
+	}
+}
+
+func TestATokenThatCannotBeRenewedIsUsedToItsEnd(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	file := writeFile(t, "token", v.Token([]string{"rw"}, map[string]any{"ttl": "2s", "renewable": false}))
+	var out servers.Log
+	b := open(t, below(p, hashicorpvault.TokenLogin{File: file}), hashicorpvault.Options{Logger: newLogger(&out)})
+	wantV(t, b, "before")
+	eventually(t, "the token ends", func() bool {
+		_, err := b.Get(t.Context(), "a/b")
+		return errors.Is(err, secret.ErrLogin)
+	})
+	if !strings.Contains(out.String(), "can't be renewed") {
+		t.Errorf("the log does not say so:\n%s", out.String())
+	}
+	replaceFile(t, file, v.Token([]string{"rw"}, nil))
+	wantV(t, b, "with another token")
+}
+
+func TestATokenFileIsPickedUpBeforeTheOldTokenEnds(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	file := writeFile(t, "token", v.Token([]string{"rw"}, map[string]any{"ttl": "2s", "renewable": false}))
+	b := open(t, below(p, hashicorpvault.TokenLogin{File: file}), hashicorpvault.Options{})
+	wantV(t, b, "before")
+	eventually(t, "the TTL is known", func() bool { _, ok := b.TokenTTL(); return ok })
+	replaceFile(t, file, v.Token([]string{"rw"}, map[string]any{"ttl": "1h"}))
+	// Nobody reads, and the new token is in use all the same.
+	eventually(t, "the new token is in use", func() bool { ttl, _ := b.TokenTTL(); return ttl > time.Minute })
+}
+
+func TestARotatedSecretIDIsUsedAtTheNextLogin(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})
+	file := writeFile(t, "secret-id", id)
+	b := open(t, below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretIDFile: file}), hashicorpvault.Options{})
+	wantV(t, b, "before")
+	replaceFile(t, file, v.SecretID("r"))
+	v.DestroySecretID("r", id)
+	p.Forget()
+	wantV(t, b, "the secret id rotated, the token valid")
+	if n := len(p.Requests(servers.PathIs(loginPath))); n != 0 {
+		t.Errorf("%d logins although the token is valid", n)
+	}
+	v.Write("sys/leases/revoke-prefix/auth/approle/login", nil)
+	wantV(t, b, "the secret id rotated, the token revoked")
+}
+
+func TestANewLoginNeedsAServerThatIsThere(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1s", "token_max_ttl": "1s"})
+	b := open(t, below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)}), hashicorpvault.Options{})
+	wantV(t, b, "before")
+	p.Down()
+	eventually(t, "the token expires", func() bool { ttl, ok := b.TokenTTL(); return ok && ttl == 0 })
+	for range 3 {
+		if _, err := b.Get(t.Context(), "a/b"); only(t, err) != secret.ErrUnavailable {
+			t.Errorf("down, with the token expired: %v", err)
+		}
+	}
+	p.Up()
+	wantV(t, b, "at once after the server has come back")
+}
+
+func TestALoginDoesNotEndWithWhoAskedFirst(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	role, id := v.AppRole("r", []string{"rw"}, nil)
+	b := open(t, below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)}), hashicorpvault.Options{})
+	p.Inject(servers.Latency(300*time.Millisecond), servers.PathIs(loginPath))
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() {
+		_, err := b.Get(ctx, "a/b")
+		first <- err
+	}()
+	eventually(t, "the login begins", func() bool { return len(p.Requests(servers.PathIs(loginPath))) == 1 })
+	cancel()
+	wantV(t, b, "the second caller")
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first caller: %v", err)
+	}
+	if n := len(p.Requests(servers.PathIs(loginPath))); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+}
+
+func TestCloseLeavesNoGoroutine(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1s"})
+	before := runtime.NumGoroutine()
+	for range 10 {
+		used, err := hashicorpvault.New(below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)}), hashicorpvault.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantV(t, used, "before Close")
+		unused, err := hashicorpvault.New(below(p, rootLogin(v)), hashicorpvault.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range []*hashicorpvault.VaultBackend{used, unused} {
+			if err := errors.Join(b.Close(), b.Close()); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := unused.Get(t.Context(), "a/b"); only(t, err) != secret.ErrUnavailable {
+			t.Errorf("after Close: %v", err)
+		}
+	}
+	// The proxy's connections to the server stay.
+	eventually(t, "the goroutines end", func() bool { return runtime.NumGoroutine() <= before+6 })
+}
+
+func TestCloseEndsALoginThatHangs(t *testing.T) {
+	release := make(chan struct{})
+	v := newFakeVault(t, func(http.ResponseWriter, *http.Request) { <-release })
+	defer close(release)
+	b, err := hashicorpvault.New(hashicorpvault.Config{Address: v.URL, Login: hashicorpvault.AppRoleLogin{RoleID: "r"}}, hashicorpvault.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan error, 1)
+	go func() {
+		_, err := b.Get(context.Background(), "a/b")
+		result <- err
+	}()
+	eventually(t, "the login begins", func() bool { return len(v.seen(loginPath)) == 1 })
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-result; only(t, err) != secret.ErrUnavailable || errors.Is(err, context.Canceled) {
+		t.Errorf("the call that waited: %v", err)
+	}
+}
