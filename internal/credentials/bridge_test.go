@@ -197,6 +197,32 @@ func TestKnownOutageMakesNobodyWait(t *testing.T) {
 	})
 }
 
+// A backend that is out is tried by one of its providers a second, not by all.
+func TestOutageOfManyProvidersIsTriedOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		refs := make([]credentials.Ref, 50)
+		for i := range refs {
+			refs[i] = google()
+			refs[i].Key = fmt.Sprintf("p%d", i)
+			b.put(t, refs[i].Key, "id", "s3cret")
+			_, err := b.Get(t.Context(), refs[i])
+			require.NoError(t, err)
+		}
+		b.vault.Fail(errOutage)
+		time.Sleep(5 * time.Minute)
+		b.vault.Reset()
+		for range 100 {
+			for _, ref := range refs {
+				_, err := b.Get(t.Context(), ref)
+				require.NoError(t, err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.LessOrEqual(t, b.vault.Count(memory.OpRead), 2*12)
+	})
+}
+
 // What was learned of an outage long ago bridges nothing: the backend is asked first.
 func TestOldOutageIsNotTakenForGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -89,7 +89,7 @@ func (e *entry) pairFor(ref Ref) (Pair, error) {
 }
 
 // bridges reports whether e may stand in during an outage at now.
-func (e *entry) bridges(now time.Duration) bool { return e.missing == nil && now < e.drop }
+func (e *entry) bridges(now time.Duration) bool { return now < e.drop }
 
 // lookup returns what is known for ref, expired or not; nil if nothing is.
 func (c *cache) lookup(ref Ref) *entry {

@@ -34,7 +34,6 @@ func (s *Service) Create(ctx context.Context, ref Ref, owner Owner, p Pair) erro
 	if err := checkChanges(changes); err != nil {
 		return err
 	}
-	s.Forget(ref)
 	defer s.Forget(ref)
 	var t trail
 	for i, c := range changes {

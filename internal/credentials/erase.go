@@ -24,7 +24,6 @@ func (s *Service) Erase(ctx context.Context, backend, key string, owner Owner, p
 	if err != nil {
 		return err
 	}
-	s.Forget(ref)
 	defer s.Forget(ref)
 	var t trail
 	var foreign []string

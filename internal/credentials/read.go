@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/singleflight"
@@ -33,9 +32,7 @@ func (s *Service) Get(ctx context.Context, ref Ref) (Pair, error) {
 	}
 	now := s.clock()
 	if now < e.expires {
-		if now >= time.Duration(e.refreshAt.Load()) {
-			s.refresh(ctx, ref, e, now)
-		}
+		s.refresh(ctx, ref, e, now)
 		p, err := e.pairFor(ref)
 		if err != nil {
 			s.metrics.CacheLookup(metrics.CacheNegative)

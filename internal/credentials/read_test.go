@@ -266,13 +266,59 @@ func TestSuccessorOfTheSameNameIsAMiss(t *testing.T) {
 	require.NoError(t, err)
 
 	b.put(t, "google", "id", "new")
-	for _, id := range []uuid.UUID{uuid.MustParse("01944444-4444-7444-8444-444444444444"), uuid.Nil} {
-		successor := google()
-		successor.ProviderID = id
-		p, err := b.Get(t.Context(), successor)
+	successor := google()
+	successor.ProviderID = uuid.MustParse("01944444-4444-7444-8444-444444444444")
+	p, err := b.Get(t.Context(), successor)
+	require.NoError(t, err)
+	requirePair(t, p, "id", "new")
+}
+
+// Where the provider is not known, only the very same generation will do.
+func TestOtherGenerationOfAnUnknownProviderIsAMiss(t *testing.T) {
+	for _, generation := range []int64{1, 9} {
+		b := newBed(t)
+		b.put(t, "google", "id", "old")
+		ref := google()
+		ref.ProviderID, ref.Generation = uuid.Nil, 7
+		_, err := b.Get(t.Context(), ref)
+		require.NoError(t, err)
+		b.put(t, "google", "id", "new")
+		ref.Generation = generation
+		p, err := b.Get(t.Context(), ref)
 		require.NoError(t, err)
 		requirePair(t, p, "id", "new")
 	}
+}
+
+// A flow that has seen an expired pair, and is overtaken by another that reads it
+// anew, does not read it once more.
+func TestOvertakenFlowReadsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hold atomic.Bool
+		release := make(chan struct{})
+		b := newBed(t, func(o *credentials.Options) {
+			o.Now = func() time.Time {
+				now := time.Now()
+				if hold.CompareAndSwap(true, false) {
+					<-release
+				}
+				return now
+			}
+		})
+		b.put(t, "google", "id", "s3cret")
+		_, err := b.Get(t.Context(), google())
+		require.NoError(t, err)
+		time.Sleep(5*time.Minute + time.Second) // between two sweeps
+		hold.Store(true)
+		overtaken := make(chan error, 1)
+		go func() { _, err := b.Get(t.Context(), google()); overtaken <- err }()
+		synctest.Wait()
+		_, err = b.Get(t.Context(), google())
+		require.NoError(t, err)
+		close(release)
+		require.NoError(t, <-overtaken)
+		require.Equal(t, 2, b.reads("google/client_id"))
+	})
 }
 
 func TestTTLZeroTurnsTheCacheOffButNotSingleFlight(t *testing.T) {

@@ -9,7 +9,8 @@ import (
 // pairs were read together must not become a burst on the backend.
 const maxRefreshes = 16
 
-// refresh reads the pair again in the background, if it is this caller's turn: one
+// refresh reads the pair again in the background, if it is time and this caller's
+// turn: one
 // read at a time for an entry and at most one a second, one a second for a backend
 // that is out, and maxRefreshes in all. A denial or a missing value takes the entry
 // out of the cache; any other failure leaves it, to be tried again while in use.

@@ -23,7 +23,6 @@ func (s *Service) Replace(ctx context.Context, ref Ref, owner Owner, old, new Pa
 	if err := checkChanges(changes); err != nil || len(changes) == 0 {
 		return err
 	}
-	s.Forget(ref)
 	defer s.Forget(ref)
 	var t trail
 	for i, c := range changes {

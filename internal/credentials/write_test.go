@@ -282,6 +282,26 @@ func TestReplaceTouchesOnlyWhatDiffers(t *testing.T) {
 	}
 }
 
+// A flow that reads while the values are being changed leaves nothing old behind.
+func TestChangeIsEffectiveForReadsDuringIt(t *testing.T) {
+	b := newBed(t)
+	require.NoError(t, b.Create(t.Context(), google(), ownerOf(google()), pair("id", "old")))
+	reading := func(context.Context) error {
+		_, err := b.Get(t.Context(), google())
+		return err
+	}
+	b.vault.Before(at(memory.OpReplace, secretKey, reading))
+	require.NoError(t, b.Replace(t.Context(), google(), ownerOf(google()), pair("id", "old"), pair("id", "new")))
+	p, err := b.Get(t.Context(), google())
+	require.NoError(t, err)
+	requirePair(t, p, "id", "new")
+
+	b.vault.Before(at(memory.OpDelete, idKey, reading))
+	require.NoError(t, b.Erase(t.Context(), vault, "google", ownerOf(google()), true))
+	_, err = b.Get(t.Context(), google())
+	require.ErrorIs(t, err, secret.ErrNotFound)
+}
+
 func TestReplaceDeletesAndCreates(t *testing.T) {
 	b := newBed(t)
 	require.NoError(t, b.Create(t.Context(), google(), ownerOf(google()), pair("id", "s3cret")))
