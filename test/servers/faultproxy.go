@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -20,7 +19,7 @@ import (
 type FaultProxy struct {
 	URL string // of the proxy, without a trailing slash
 
-	t    testing.TB
+	t    TB
 	pass *httputil.ReverseProxy
 
 	mu       sync.Mutex
@@ -49,7 +48,7 @@ type injected struct {
 
 // NewFaultProxy starts a proxy in front of the server at target, an http or https
 // URL; it does not verify the server's certificate. It ends with the test.
-func NewFaultProxy(t testing.TB, target string) *FaultProxy {
+func NewFaultProxy(t TB, target string) *FaultProxy {
 	t.Helper()
 	u, err := url.Parse(target)
 	if err != nil {

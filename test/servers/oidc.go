@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"testing"
 	"time"
 )
 
@@ -65,7 +64,7 @@ type OIDCServer struct {
 
 // OIDC starts a server of the test's own, which ends with the test. It needs node
 // and what test/install/oidc-provider.sh installs.
-func OIDC(t testing.TB, o OIDCOptions) *OIDCServer {
+func OIDC(t TB, o OIDCOptions) *OIDCServer {
 	t.Helper()
 	enabled(t, "oidc-provider")
 	if o.Clients == nil {
@@ -151,18 +150,18 @@ func testFolder(name string) (string, error) {
 }
 
 // SetSecret changes a client's secret; the old one is refused from now on.
-func (s *OIDCServer) SetSecret(t testing.TB, clientID, secret string) {
+func (s *OIDCServer) SetSecret(t TB, clientID, secret string) {
 	t.Helper()
 	s.change(t, clientID, map[string]any{"client_secret": secret})
 }
 
 // SetRedirectURIs changes where a client's users may be sent back to.
-func (s *OIDCServer) SetRedirectURIs(t testing.TB, clientID string, uris ...string) {
+func (s *OIDCServer) SetRedirectURIs(t TB, clientID string, uris ...string) {
 	t.Helper()
 	s.change(t, clientID, map[string]any{"redirect_uris": uris})
 }
 
-func (s *OIDCServer) change(t testing.TB, clientID string, metadata map[string]any) {
+func (s *OIDCServer) change(t TB, clientID string, metadata map[string]any) {
 	t.Helper()
 	body, err := json.Marshal(metadata)
 	if err != nil {
@@ -173,7 +172,7 @@ func (s *OIDCServer) change(t testing.TB, clientID string, metadata map[string]a
 
 // TokenRequests returns how many token requests with a grant type the server has
 // answered, refusals included.
-func (s *OIDCServer) TokenRequests(t testing.TB, grantType string) int {
+func (s *OIDCServer) TokenRequests(t TB, grantType string) int {
 	t.Helper()
 	var counts map[string]int
 	s.ask(t, http.MethodGet, "/requests", nil, &counts)
@@ -181,7 +180,7 @@ func (s *OIDCServer) TokenRequests(t testing.TB, grantType string) int {
 }
 
 // ask speaks to the server's control address.
-func (s *OIDCServer) ask(t testing.TB, method, path string, body []byte, into any) {
+func (s *OIDCServer) ask(t TB, method, path string, body []byte, into any) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

@@ -15,7 +15,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,7 +26,7 @@ import (
 //
 // The programs are taken from PG_BINDIR, else from the newest version below
 // /usr/lib/postgresql, else from PATH.
-func Postgres(t testing.TB) string {
+func Postgres(t TB) string {
 	t.Helper()
 	enabled(t, "PostgreSQL")
 	cluster, err := sharedCluster()
@@ -47,7 +46,7 @@ var sharedCluster = sync.OnceValues(func() (*Cluster, error) {
 
 // PostgresCluster starts a cluster of the test's own, which it may stop and start
 // again. Settings are server settings as "name=value", for example "fsync=off".
-func PostgresCluster(t testing.TB, settings ...string) *Cluster {
+func PostgresCluster(t TB, settings ...string) *Cluster {
 	t.Helper()
 	enabled(t, "PostgreSQL")
 	c, err := newCluster(settings)
@@ -208,7 +207,7 @@ func (c *Cluster) start() error {
 }
 
 // Start starts the server after Stop, on the same port.
-func (c *Cluster) Start(t testing.TB) {
+func (c *Cluster) Start(t TB) {
 	t.Helper()
 	if err := c.start(); err != nil {
 		t.Fatalf("starting PostgreSQL: %v", err)
@@ -219,7 +218,7 @@ func (c *Cluster) Start(t testing.TB) {
 func (c *Cluster) Stop() { c.process.Stop() }
 
 // Restart is Stop and Start.
-func (c *Cluster) Restart(t testing.TB) {
+func (c *Cluster) Restart(t TB) {
 	t.Helper()
 	c.Stop()
 	c.Start(t)
@@ -243,7 +242,7 @@ func (c *Cluster) URL(database string) string {
 
 // Database creates an empty database, dropped when the test ends, and returns its
 // URL.
-func (c *Cluster) Database(t testing.TB) string {
+func (c *Cluster) Database(t TB) string {
 	t.Helper()
 	name := fmt.Sprintf("test_%d", c.databases.Add(1))
 	run := func(statement string) error {

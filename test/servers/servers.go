@@ -30,8 +30,18 @@ func Main(m *testing.M) int {
 	return code
 }
 
+// TB is what starting a server needs of a *testing.T, so that a program that is no
+// test can start one too. Fatalf and Skipf do not return.
+type TB interface {
+	Helper()
+	Cleanup(func())
+	TempDir() string
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+}
+
 // enabled skips the test where servers are not wanted, and fails it in CI.
-func enabled(t testing.TB, what string) {
+func enabled(t TB, what string) {
 	t.Helper()
 	switch {
 	case os.Getenv("NEXUS_TEST_SERVERS") == "1":

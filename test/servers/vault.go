@@ -14,7 +14,6 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -27,7 +26,7 @@ type VaultServer struct {
 	UnsealKey string
 	CAFile    string // PEM; "" without TLS
 
-	t       testing.TB
+	t       TB
 	tls     bool
 	log     *Log
 	process *Process
@@ -45,7 +44,7 @@ func VaultTLS() VaultOption { return func(v *VaultServer) { v.tls = true } }
 //
 // It is the program of test/vaultdev, taken from VAULTDEV_BIN, else from CacheDir.
 // If VAULT_BIN names a "vault" or "bao" program, its "server -dev" is run instead.
-func Vault(t testing.TB, opts ...VaultOption) *VaultServer {
+func Vault(t TB, opts ...VaultOption) *VaultServer {
 	t.Helper()
 	enabled(t, "Vault")
 	v := &VaultServer{t: t, RootToken: "root", log: new(Log), client: &http.Client{Timeout: 30 * time.Second}}
