@@ -125,12 +125,12 @@ func eventRows(first, n int) string {
 
 // Atomically implements relational.DB. Each statement sees what was committed before
 // it; what a transaction relies on it locks.
-func (d *db) Atomically(ctx context.Context, f func(relational.Tx) error) error {
+func (d *db) Atomically(ctx context.Context, f func(context.Context, relational.Tx) error) error {
 	begun := false
 	return d.run(ctx, func() bool { return !begun }, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, d.pool, func(t pgx.Tx) error {
 			begun = true
-			return f(tx{t})
+			return f(ctx, tx{t})
 		})
 	})
 }

@@ -64,7 +64,7 @@ func (s *Store) Record(ctx context.Context, events ...audit.Event) error {
 	case 1:
 		return RecordEvents(ctx, s.db, events)
 	}
-	return s.db.Atomically(ctx, func(tx Tx) error { return RecordEvents(ctx, tx, events) })
+	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error { return RecordEvents(ctx, tx, events) })
 }
 
 // AuditEvents returns the events that f selects, newest first.

@@ -41,7 +41,7 @@ func insertCleanups(ctx context.Context, tx Tx, cleanups []broker.Cleanup) error
 
 // AddCleanups stores cleanups.
 func (s *Store) AddCleanups(ctx context.Context, cleanups ...broker.Cleanup) error {
-	return s.db.Atomically(ctx, func(tx Tx) error { return insertCleanups(ctx, tx, cleanups) })
+	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error { return insertCleanups(ctx, tx, cleanups) })
 }
 
 // ClaimCleanups claims at most limit cleanups that are due at now and that nobody
@@ -66,7 +66,7 @@ func (s *Store) ClaimCleanupsAt(ctx context.Context, backend, key string, now, u
 func (s *Store) claimCleanups(
 	ctx context.Context, statement string, args []any, now, until time.Time,
 ) (claimed []broker.Cleanup, err error) {
-	err = s.db.Atomically(ctx, func(tx Tx) error {
+	err = s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		if claimed, err = all(ctx, tx, statement, args, scanCleanup); err != nil {
 			return err
 		}

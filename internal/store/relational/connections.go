@@ -62,7 +62,7 @@ func (s *Store) lockConnection(ctx context.Context, tx Tx, id uuid.UUID) (consen
 // ClaimConsent marks a pending connection's state as used and erases its code
 // verifier, which it returns as part of the connection.
 func (s *Store) ClaimConsent(ctx context.Context, id uuid.UUID, now time.Time) (c broker.Connection, err error) {
-	err = s.db.Atomically(ctx, func(tx Tx) error {
+	err = s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		found, err := s.lockConnection(ctx, tx, id)
 		switch {
 		case err != nil:
@@ -91,7 +91,7 @@ func (s *Store) ReleaseConsent(ctx context.Context, id uuid.UUID, codeVerifier s
 func (s *Store) CompleteConnection(
 	ctx context.Context, id uuid.UUID, t broker.StoredToken, now time.Time, events ...audit.Event,
 ) error {
-	return s.db.Atomically(ctx, func(tx Tx) error {
+	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		c, err := s.lockConnection(ctx, tx, id)
 		switch {
 		case err != nil:

@@ -33,7 +33,7 @@ func (s *Store) BeginOp(
 	if op.Kind == broker.OpRegister {
 		return p, fmt.Errorf("an operation %q begins with ReserveProvider", op.Kind)
 	}
-	err = s.db.Atomically(ctx, func(tx Tx) error {
+	err = s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		h, err := first(ctx, tx, selectHeld+" WHERE id = $1"+s.dialect.ForUpdate, []any{id}, scanHeld)
 		if err != nil {
 			return err
@@ -100,7 +100,7 @@ func (s *Store) Orphans(ctx context.Context, backend string, limit int) ([]broke
 // DetachCredentials clears the credentials of an orphan's row and hands the pair over
 // to c.
 func (s *Store) DetachCredentials(ctx context.Context, id uuid.UUID, c broker.Cleanup) error {
-	return s.db.Atomically(ctx, func(tx Tx) error {
+	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		n, err := tx.Exec(ctx, `UPDATE provider_profiles SET secret_backend = NULL, secret_key = NULL, secret_managed = false
 			WHERE id = $1 AND `+orphaned, id)
 		if err := unless(n, err, broker.ErrStale); err != nil {

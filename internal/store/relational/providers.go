@@ -177,7 +177,7 @@ func (s *Store) DeleteProvider(
 func (s *Store) finishOp(
 	ctx context.Context, statement string, args []any, add []broker.Cleanup, drop []uuid.UUID, events []audit.Event,
 ) error {
-	return s.db.Atomically(ctx, func(tx Tx) error {
+	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		n, err := tx.Exec(ctx, statement, args...)
 		if err := unless(n, err, broker.ErrLostOp); err != nil {
 			return err

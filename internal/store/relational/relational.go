@@ -36,8 +36,8 @@ type DB interface {
 	// Change is Exec that also inserts events, unless the statement changes no row.
 	Change(ctx context.Context, statement string, args []any, events []audit.Event) (int64, error)
 	// Atomically runs f in one transaction that sees the newest rows, and commits it
-	// if f returns nil.
-	Atomically(ctx context.Context, f func(Tx) error) error
+	// if f returns nil. The context that f gets ends with the transaction's time.
+	Atomically(ctx context.Context, f func(context.Context, Tx) error) error
 	// Close releases the connections.
 	Close() error
 }

@@ -33,7 +33,7 @@ func (s *Store) InsertSealedRow(ctx context.Context, key, sealed, owner string, 
 
 // UpsertSealedRow inserts or replaces a row and returns its version.
 func (s *Store) UpsertSealedRow(ctx context.Context, key, sealed, owner string, now time.Time) (version int64, err error) {
-	err = s.db.Atomically(ctx, func(tx Tx) error {
+	err = s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		version, err = first(ctx, tx, insertSealed+`DO UPDATE SET sealed = excluded.sealed, owner = excluded.owner,
 			version = sealed_secrets.version + 1, updated_at = excluded.updated_at RETURNING version`,
 			[]any{key, sealed, textOrNull(owner), at(now)},

@@ -32,7 +32,7 @@ func ScanTokenView(scan Scan) (broker.TokenView, error) {
 // ReadToken returns what handing out the token needs. The event is recorded if there
 // is one to hand out.
 func (s *Store) ReadToken(ctx context.Context, id uuid.UUID, e audit.Event) (v broker.TokenView, err error) {
-	err = s.db.Atomically(ctx, func(tx Tx) error {
+	err = s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		if v, err = readTokenView(ctx, tx, id); err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func readTokenView(ctx context.Context, tx Tx, id uuid.UUID) (broker.TokenView, 
 func (s *Store) ReplaceToken(
 	ctx context.Context, id uuid.UUID, old string, t broker.StoredToken, now time.Time, events ...audit.Event,
 ) error {
-	return s.replacing(ctx, id, events, func(tx Tx) error {
+	return s.replacing(ctx, id, events, func(ctx context.Context, tx Tx) error {
 		n, err := tx.Exec(ctx, "UPDATE tokens SET encrypted_data = $3, expires_at = $4 WHERE connection_id = $1 AND encrypted_data = $2",
 			id, old, t.Sealed, at(t.ExpiresAt))
 		if err := unless(n, err, broker.ErrStale); err != nil {
@@ -73,7 +73,7 @@ func (s *Store) ReplaceToken(
 
 // Attention moves an active connection to attention if its sealed token is still old.
 func (s *Store) Attention(ctx context.Context, id uuid.UUID, old string, now time.Time, events ...audit.Event) error {
-	return s.replacing(ctx, id, events, func(tx Tx) error {
+	return s.replacing(ctx, id, events, func(ctx context.Context, tx Tx) error {
 		n, err := tx.Exec(ctx, `UPDATE connections SET status = 'attention', updated_at = $3
 			WHERE id = $1 AND EXISTS (SELECT 1 FROM tokens WHERE connection_id = $1 AND encrypted_data = $2)`, id, old, at(now))
 		return unless(n, err, broker.ErrStale)
@@ -82,8 +82,8 @@ func (s *Store) Attention(ctx context.Context, id uuid.UUID, old string, now tim
 
 // replacing runs change and records events while the connection is locked, if it is
 // active; else it returns ErrStale.
-func (s *Store) replacing(ctx context.Context, id uuid.UUID, events []audit.Event, change func(Tx) error) error {
-	return s.db.Atomically(ctx, func(tx Tx) error {
+func (s *Store) replacing(ctx context.Context, id uuid.UUID, events []audit.Event, change func(context.Context, Tx) error) error {
+	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		c, err := s.lockConnection(ctx, tx, id)
 		switch {
 		case errors.Is(err, broker.ErrNoRow), err == nil && c.Status != broker.StatusActive:
@@ -91,7 +91,7 @@ func (s *Store) replacing(ctx context.Context, id uuid.UUID, events []audit.Even
 		case err != nil:
 			return err
 		}
-		if err := change(tx); err != nil {
+		if err := change(ctx, tx); err != nil {
 			return err
 		}
 		return RecordEvents(ctx, tx, events)

@@ -75,7 +75,7 @@ func (d *db) Change(ctx context.Context, statement string, args []any, events []
 	if len(events) == 0 {
 		return d.Exec(ctx, statement, args...)
 	}
-	err = d.Atomically(ctx, func(tx relational.Tx) error {
+	err = d.Atomically(ctx, func(ctx context.Context, tx relational.Tx) error {
 		if n, err = tx.Exec(ctx, statement, args...); err != nil || n == 0 {
 			return err
 		}
@@ -86,12 +86,12 @@ func (d *db) Change(ctx context.Context, statement string, args []any, events []
 
 // Atomically implements relational.DB. The transaction is the only writer from its
 // beginning.
-func (d *db) Atomically(ctx context.Context, f func(relational.Tx) error) error {
+func (d *db) Atomically(ctx context.Context, f func(context.Context, relational.Tx) error) error {
 	t, err := d.writer.BeginTx(ctx, nil)
 	if err != nil {
 		return translate(ctx, err)
 	}
-	if err := f(tx{t}); err != nil {
+	if err := f(ctx, tx{t}); err != nil {
 		_ = t.Rollback() // what went wrong is err
 		return err
 	}
