@@ -31,7 +31,9 @@ func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, 
 }
 
 // get implements tls.Config.GetCertificate.
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil }
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return c.current.Load(), nil
+}
 
 // watch looks at the files every interval until ctx is done. A pair that cannot be
 // used, also one that is half written, leaves the last one in use; the log says so
