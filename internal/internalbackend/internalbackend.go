@@ -63,25 +63,29 @@ func purpose(key string) string { return "secret/" + key }
 
 // Get implements secret.SecretBackend.
 func (b *InternalBackend) Get(ctx context.Context, key string) (string, error) {
-	item, err := b.Read(ctx, key)
+	item, err := b.read(ctx, "get", key)
 	return item.Value.Reveal(), err
 }
 
 // Read implements secret.OwnedBackend.
 func (b *InternalBackend) Read(ctx context.Context, key string) (secret.Item, error) {
+	return b.read(ctx, "read", key)
+}
+
+func (b *InternalBackend) read(ctx context.Context, operation, key string) (secret.Item, error) {
 	if err := secret.CheckKey(key); err != nil {
-		return secret.Item{}, failed("read", key, err)
+		return secret.Item{}, failed(operation, key, err)
 	}
 	row, found, err := b.rows.SealedRow(ctx, key)
 	switch {
 	case err != nil:
-		return secret.Item{}, unavailable(ctx, "read", key, err)
+		return secret.Item{}, unavailable(ctx, operation, key, err)
 	case !found:
-		return secret.Item{}, failed("read", key, fmt.Errorf("%w: register or update the provider with its credentials", secret.ErrNotFound))
+		return secret.Item{}, failed(operation, key, fmt.Errorf("%w: register or update the provider with its credentials", secret.ErrNotFound))
 	}
 	value, err := b.keys.Open(purpose(key), row.Sealed)
 	if err != nil {
-		return secret.Item{}, failed("read", key,
+		return secret.Item{}, failed(operation, key,
 			fmt.Errorf("%w: %w; configure the key it was sealed with, or set the credentials again", secret.ErrInvalid, err))
 	}
 	return secret.Item{Value: secret.NewValue(string(value)), Version: version(row.Version), Owner: row.Owner}, nil
@@ -89,25 +93,25 @@ func (b *InternalBackend) Read(ctx context.Context, key string) (secret.Item, er
 
 // Set implements secret.SecretBackend.
 func (b *InternalBackend) Set(ctx context.Context, key, value string) error {
-	_, err := b.put(ctx, key, value, "")
+	_, err := b.put(ctx, "set", key, value, "")
 	return err
 }
 
 // Replace implements secret.OwnedBackend.
 func (b *InternalBackend) Replace(ctx context.Context, key, value, owner string) (string, error) {
 	if err := secret.CheckOwner(owner); err != nil {
-		return "", failed("write", key, err)
+		return "", failed("replace", key, err)
 	}
-	return b.put(ctx, key, value, owner)
+	return b.put(ctx, "replace", key, value, owner)
 }
 
-func (b *InternalBackend) put(ctx context.Context, key, value, owner string) (string, error) {
+func (b *InternalBackend) put(ctx context.Context, operation, key, value, owner string) (string, error) {
 	if err := check(key, value); err != nil {
-		return "", failed("write", key, err)
+		return "", failed(operation, key, err)
 	}
 	n, err := b.rows.UpsertSealedRow(ctx, key, b.keys.Seal(purpose(key), []byte(value)), owner, time.Now())
 	if err != nil {
-		return "", unavailable(ctx, "write", key, err)
+		return "", unavailable(ctx, operation, key, err)
 	}
 	return version(n), nil
 }
@@ -115,15 +119,19 @@ func (b *InternalBackend) put(ctx context.Context, key, value, owner string) (st
 // Create implements secret.OwnedBackend. Of several concurrent Creates of one key
 // exactly one succeeds.
 func (b *InternalBackend) Create(ctx context.Context, key, value, owner string) (string, error) {
-	if err := errors.Join(check(key, value), secret.CheckOwner(owner)); err != nil {
-		return "", failed("write", key, err)
+	err := check(key, value)
+	if err == nil {
+		err = secret.CheckOwner(owner)
+	}
+	if err != nil {
+		return "", failed("create", key, err)
 	}
 	inserted, err := b.rows.InsertSealedRow(ctx, key, b.keys.Seal(purpose(key), []byte(value)), owner, time.Now())
 	switch {
 	case err != nil:
-		return "", unavailable(ctx, "write", key, err)
+		return "", unavailable(ctx, "create", key, err)
 	case !inserted:
-		return "", failed("write", key, fmt.Errorf("%w: choose another name or delete what is there", secret.ErrExists))
+		return "", failed("create", key, fmt.Errorf("%w: choose another name or delete what is there", secret.ErrExists))
 	}
 	return version(1), nil
 }
@@ -167,7 +175,10 @@ func failed(operation, key string, err error) error {
 // is the reason, and nobody's outage.
 func unavailable(ctx context.Context, operation, key string, err error) error {
 	if ended := ctx.Err(); ended != nil {
-		return failed(operation, key, fmt.Errorf("%w: %w", ended, err))
+		if !errors.Is(err, ended) {
+			err = fmt.Errorf("%w: %w", ended, err)
+		}
+		return failed(operation, key, err)
 	}
 	return failed(operation, key, fmt.Errorf("%w: the database failed, try again: %w", secret.ErrUnavailable, err))
 }
