@@ -69,7 +69,7 @@ func (e env) with(more env) env {
 }
 
 func (e env) list() []string {
-	list := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "GORACE=halt_on_error=1 exitcode=66"}
+	list := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "GORACE=halt_on_error=1 exitcode=66 atexit_sleep_ms=50"}
 	for k, v := range e {
 		if v != "" {
 			list = append(list, k+"="+v)

@@ -1,0 +1,179 @@
+package e2e_test
+
+import (
+	"database/sql"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-broker/nexus-broker/test/servers"
+)
+
+// existingTables is what the broker that came before keeps in PostgreSQL, with a row
+// in each table. Its newer versions have the columns of newerColumns too.
+const existingTables = `
+CREATE TABLE provider_profiles (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name varchar(255) NOT NULL,
+	client_id varchar(255), client_secret text, auth_url text, token_url text, scopes text[],
+	created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now(), issuer text,
+	enable_discovery boolean NOT NULL DEFAULT false, deleted_at timestamptz, auth_type text NOT NULL DEFAULT 'oauth2',
+	auth_header text, params jsonb, api_base_url text, user_info_endpoint text, description text, category varchar(100));
+CREATE UNIQUE INDEX idx_provider_profiles_name ON provider_profiles (name) WHERE deleted_at IS NULL;
+CREATE TABLE connections (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), workspace_id varchar(255) NOT NULL,
+	provider_id uuid REFERENCES provider_profiles (id), status varchar(50) DEFAULT 'pending', code_verifier text,
+	scopes text[], return_url text, created_at timestamptz DEFAULT now(), expires_at timestamptz, updated_at timestamptz DEFAULT now());
+CREATE TABLE tokens (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), connection_id uuid UNIQUE REFERENCES connections (id),
+	encrypted_data text NOT NULL, expires_at timestamptz, created_at timestamptz DEFAULT now());
+CREATE TABLE audit_events (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), connection_id uuid REFERENCES connections (id),
+	event_type varchar(100) NOT NULL, event_data jsonb, ip_address inet, user_agent text, created_at timestamptz DEFAULT now());
+CREATE TABLE provider_aliases (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), provider_id uuid REFERENCES provider_profiles (id),
+	alias text NOT NULL, alias_norm text NOT NULL UNIQUE, created_at timestamptz DEFAULT now());
+CREATE FUNCTION touch() RETURNS trigger AS $$ BEGIN NEW.updated_at = now(); RETURN NEW; END; $$ LANGUAGE plpgsql;
+CREATE TRIGGER touch BEFORE UPDATE ON provider_profiles FOR EACH ROW EXECUTE FUNCTION touch();
+INSERT INTO provider_profiles (name, client_id, client_secret, auth_url, token_url, scopes, params)
+	VALUES ('New Provider Name', 'CANARY-id', 'CANARY-secret', 'https://op.test/a', 'https://op.test/t', '{a,b}', '{"k":"v"}');
+INSERT INTO connections (workspace_id, provider_id, status) SELECT 'ws', id, 'active' FROM provider_profiles;
+INSERT INTO tokens (connection_id, encrypted_data) SELECT id, 'CANARY-sealed' FROM connections;
+INSERT INTO audit_events (connection_id, event_type, event_data, ip_address) SELECT id, 'token_retrieved', '{"a":1}', '10.0.0.1' FROM connections;
+INSERT INTO provider_aliases (provider_id, alias, alias_norm) SELECT id, 'Alias', 'alias' FROM provider_profiles;`
+
+const newerColumns = `
+ALTER TABLE provider_profiles ADD last_health_check_at timestamptz, ADD health_status varchar(50) DEFAULT 'unknown', ADD health_message text;
+ALTER TABLE connections ADD last_health_check_at timestamptz, ADD health_status varchar(50) DEFAULT 'unknown',
+	ADD revoked_at timestamptz, ADD revocation_reason text;`
+
+// everything lists what a PostgreSQL database holds: schema and rows.
+func everything(t *testing.T, dsn string) string {
+	t.Helper()
+	db, err := sql.Open("pgx", dsn)
+	require.NoError(t, err)
+	defer db.Close()
+	var out strings.Builder
+	list := func(query string) (values []string) {
+		rows, err := db.Query(query)
+		require.NoError(t, err)
+		defer rows.Close()
+		for rows.Next() {
+			var s string
+			require.NoError(t, rows.Scan(&s))
+			values = append(values, s)
+		}
+		require.NoError(t, rows.Err())
+		out.WriteString(strings.Join(values, "\n") + "\n")
+		return values
+	}
+	list(`SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY 1`)
+	list(`SELECT relkind::text || ' ' || relname || ' ' || pg_relation_filenode(oid) FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY relname`)
+	list(`SELECT table_name || '.' || column_name || ' ' || data_type || ' ' || coalesce(column_default, '') || ' ' || is_nullable
+		FROM information_schema.columns WHERE table_schema = 'public' ORDER BY table_name, ordinal_position`)
+	list(`SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1`)
+	list(`SELECT proname::text || prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1`)
+	list(`SELECT tgname::text || pg_get_triggerdef(oid) FROM pg_trigger ORDER BY 1`)
+	for _, table := range list(`SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1`) {
+		list(`SELECT xmin::text || ' ' || row_to_json(t)::text FROM ` + table + ` t ORDER BY 1`)
+	}
+	return out.String()
+}
+
+// TestStartRefusesAnExistingBrokersDatabase: until it can be upgraded, the database of
+// the broker that came before is refused, and not a byte of it is changed.
+func TestStartRefusesAnExistingBrokersDatabase(t *testing.T) {
+	t.Parallel()
+	for name, tables := range map[string]string{"older": existingTables, "newer": existingTables + newerColumns} {
+		t.Run(name, func(t *testing.T) {
+			dsn := servers.Postgres(t)
+			db, err := sql.Open("pgx", dsn)
+			require.NoError(t, err)
+			defer db.Close()
+			_, err = db.Exec(tables)
+			require.NoError(t, err)
+			before := everything(t, dsn)
+			require.Contains(t, before, "CANARY-secret")
+			e := base().with(env{"DATABASE_URL": dsn})
+			for _, run := range []struct {
+				env  env
+				args []string
+			}{
+				{e, []string{"serve"}}, {e.with(env{"AUTO_MIGRATE": "false"}), []string{"serve"}},
+				{e, []string{"migrate", "status"}}, {e, []string{"migrate", "up"}}, {e, []string{"migrate", "up", "--dry-run"}},
+				{e, []string{"migrate", "finish"}}, {e, []string{"migrate", "finish", "--dry-run"}},
+			} {
+				code, output := exits(t, run.env, run.args...)
+				require.Equal(t, 1, code, "%v: %s", run.args, output)
+				require.Contains(t, output, "created by an earlier broker")
+				require.NotContains(t, output, "CANARY")
+			}
+			require.Equal(t, before, everything(t, dsn))
+		})
+	}
+}
+
+// TestStartOnAnotherProgramsDatabase: tables of somebody else with our names stay as
+// they are; with other names they are no hindrance.
+func TestStartOnAnotherProgramsDatabase(t *testing.T) {
+	t.Parallel()
+	for name, table := range map[string]string{"same name": "tokens", "other name": "invoices"} {
+		t.Run(name, func(t *testing.T) {
+			dsn := servers.Postgres(t)
+			db, err := sql.Open("pgx", dsn)
+			require.NoError(t, err)
+			defer db.Close()
+			_, err = db.Exec("CREATE TABLE " + table + " (id int); INSERT INTO " + table + " VALUES (1)")
+			require.NoError(t, err)
+			before := everything(t, dsn)
+			e := base().with(env{"DATABASE_URL": dsn})
+			if table == "invoices" {
+				start(t, e).call("GET", "/providers", nil).want(200)
+				return
+			}
+			code, output := exits(t, e)
+			require.Equal(t, 1, code, output)
+			require.Contains(t, output, "another program")
+			require.Equal(t, before, everything(t, dsn))
+		})
+	}
+}
+
+// TestStartWithoutMigrating: AUTO_MIGRATE=false leaves the schema to the operator and
+// says which command to run.
+func TestStartWithoutMigrating(t *testing.T) {
+	t.Parallel()
+	for name, dsn := range map[string]string{"PostgreSQL": servers.Postgres(t), "SQLite": "sqlite:" + filepath.Join(t.TempDir(), "broker.db")} {
+		t.Run(name, func(t *testing.T) {
+			e := base().with(env{"DATABASE_URL": dsn, "AUTO_MIGRATE": "false"})
+			code, output := exits(t, e)
+			require.Equal(t, 1, code, output)
+			require.Contains(t, output, "nexus-broker migrate up")
+			if name == "PostgreSQL" {
+				require.NotContains(t, everything(t, dsn), "provider_profiles")
+			}
+			code, output = exits(t, env{"DATABASE_URL": dsn}, "migrate", "up")
+			require.Equal(t, 0, code, output)
+			b := start(t, e)
+			b.call("GET", "/providers", nil).want(200)
+		})
+	}
+}
+
+// TestStartWithoutDatabase: a database that cannot be reached, or opened, ends the
+// start; no password is shown.
+func TestStartWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	servers.Postgres(t)
+	folder := filepath.Join(t.TempDir(), "is-a-folder.db")
+	require.NoError(t, os.Mkdir(folder, 0o700))
+	noDatabase := filepath.Join(t.TempDir(), "text.db")
+	require.NoError(t, os.WriteFile(noDatabase, []byte(strings.Repeat("this is no database\n", 100)), 0o600))
+	for _, dsn := range []string{
+		"postgres://user:CANARY-password@127.0.0.1:9/db?sslmode=disable", "sqlite:" + folder, "sqlite:" + noDatabase,
+	} {
+		code, output := exits(t, base().with(env{"DATABASE_URL": dsn}))
+		require.Equal(t, 1, code, output)
+		require.NotContains(t, output, "CANARY-password")
+	}
+	left, err := os.ReadFile(noDatabase)
+	require.NoError(t, err)
+	require.Equal(t, strings.Repeat("this is no database\n", 100), string(left))
+}
