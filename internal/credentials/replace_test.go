@@ -134,6 +134,16 @@ func TestFailedReplaceUndoesCreationAndDeletion(t *testing.T) {
 	requireStored(t, b, "id", "s3cret")
 }
 
+// A first pair that is refused half way leaves nothing.
+func TestFailedReplaceOfNothingLeavesNothing(t *testing.T) {
+	b := newBed(t)
+	b.vault.Before(at(memory.OpCreate, secretKey, failing(secret.ErrDenied)))
+	err := b.Replace(t.Context(), google(), ownerOf(google()), credentials.Pair{}, pair("id", "s3cret"))
+	require.ErrorIs(t, err, secret.ErrDenied)
+	require.NotErrorIs(t, err, credentials.ErrTorn)
+	requireStored(t, b, "", "")
+}
+
 func TestReplaceSaysWhenThePairIsTorn(t *testing.T) {
 	b := newBed(t)
 	require.NoError(t, b.Create(t.Context(), google(), ownerOf(google()), pair("id", "old")))

@@ -56,7 +56,7 @@ func (s *Service) record(ctx context.Context, t trail) error {
 	defer cancel()
 	if err := s.recorder.Record(ctx, t.events...); err != nil {
 		// Not wrapped: a timeout of the database must not look like one of a backend.
-		return fmt.Errorf("%w: %v", ErrNotAudited, err)
+		return fmt.Errorf("%w: %s", ErrNotAudited, err.Error())
 	}
 	return nil
 }
