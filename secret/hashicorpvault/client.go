@@ -37,7 +37,7 @@ func newConn(cfg Config, timeout time.Duration) (*conn, error) {
 		HttpClient: httpClient,
 		// The retries are for one case only: see retryStale. A server that is sealed or
 		// throttles is reported at once.
-		MaxRetries: 4, MinRetryWait: 50 * time.Millisecond, MaxRetryWait: 500 * time.Millisecond,
+		MaxRetries: 4, MinRetryWait: 50 * time.Millisecond, MaxRetryWait: 200 * time.Millisecond,
 		CheckRetry: retryStale, ReadYourWrites: true,
 		// newHTTPClient follows redirects; the vendor's way of doing it sends an empty
 		// body to the new place, with the old Host, whatever that place is.

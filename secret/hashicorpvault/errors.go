@@ -117,9 +117,9 @@ func reason(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.As(err, &timeout) && timeout.Timeout():
 		return "no answer in time: check the network, and that Vault is not overloaded"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return "the connection was cut: check Vault and the proxies in front of it"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "the connection was cut: check Vault, the proxies in front of it, and the client certificate if it wants one"
 	default:
-		return "the request failed on the network: check the address, and that it is Vault's"
+		return "the connection failed: check the address, that it is Vault's, and the client certificate if it wants one"
 	}
 }
