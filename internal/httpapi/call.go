@@ -28,12 +28,10 @@ type callKey struct{}
 
 const maxUserAgentBytes = 512
 
-// context returns r's context with the call, and with what audit events carry.
-func (c *call) context(r *http.Request) context.Context {
-	ctx := context.WithValue(r.Context(), callKey{}, c)
-	return audit.WithRequest(ctx, audit.Request{
-		ID: c.id, IPAddress: c.address(), UserAgent: userAgent(r),
-	})
+// withContext returns ctx with the call, and with what audit events carry.
+func (c *call) withContext(ctx context.Context, userAgent string) context.Context {
+	ctx = context.WithValue(ctx, callKey{}, c)
+	return audit.WithRequest(ctx, audit.Request{ID: c.id, IPAddress: c.address(), UserAgent: userAgent})
 }
 
 func (c *call) address() string {

@@ -5,13 +5,13 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
+	"sync/atomic"
 )
 
 // clientAddresses finds out where a request came from.
 type clientAddresses struct {
 	trusted []netip.Prefix
-	warned  sync.Once
+	warned  atomic.Bool
 }
 
 // of returns the caller's address, not valid if it cannot be known, and whether an
@@ -41,10 +41,10 @@ func (c *clientAddresses) of(r *http.Request) (addr netip.Addr, ignored bool) {
 
 // warnOnce says that callers seem to come through a proxy that nobody declared.
 func (c *clientAddresses) warnOnce(log *slog.Logger, r *http.Request) {
-	c.warned.Do(func() {
+	if c.warned.CompareAndSwap(false, true) {
 		log.WarnContext(r.Context(), "a request has X-Forwarded-For and its peer is not in TRUSTED_PROXIES: "+
 			"the allow-list is applied to the peer's own address", "peer", parseAddr(r.RemoteAddr))
-	})
+	}
 }
 
 // parseAddr reads an address with or without a port. IPv4 in IPv6 becomes IPv4, and

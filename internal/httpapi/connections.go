@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -59,7 +58,7 @@ func writeToken(w http.ResponseWriter, answer broker.TokenAnswer) error {
 			body["expired"] = answer.Expired
 		}
 	}
-	body["strategy"] = json.RawMessage(answer.Strategy)
+	body["strategy"] = answer.Strategy
 	body["credentials"] = answer.Token.Fields()
 	return writeJSON(w, http.StatusOK, body)
 }

@@ -108,7 +108,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.clients.warnOnce(a.Logger, r)
 	}
 	c := &call{id: requestID(r), client: client, route: unmatched}
-	r = r.WithContext(c.context(r))
+	r = r.WithContext(c.withContext(r.Context(), userAgent(r)))
 	r.Body = http.MaxBytesReader(w, r.Body, MaxBodyBytes)
 	rec := &recorder{ResponseWriter: w}
 	setHeaders(rec.Header(), c.id)

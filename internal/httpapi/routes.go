@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -94,41 +95,35 @@ func (a *api) notFound(w http.ResponseWriter, r *http.Request) {
 // endpoint is the operations of one pattern, by method.
 type endpoint struct {
 	api     *api
+	pattern string
 	methods map[string]route
 	allow   string // the header
 }
 
 func (e endpoint) with(a *api, rt route) endpoint {
 	if e.methods == nil {
-		e = endpoint{api: a, methods: map[string]route{}}
+		e = endpoint{api: a, pattern: rt.pattern, methods: map[string]route{}}
 	}
 	e.methods[rt.method] = rt
 	// HEAD is GET without the body, except where a GET uses something up.
 	if rt.method == http.MethodGet && !rt.pages {
 		e.methods[http.MethodHead] = rt
 	}
-	allowed := make([]string, 0, len(e.methods))
-	for m := range e.methods {
-		allowed = append(allowed, m)
-	}
-	slices.Sort(allowed)
-	e.allow = strings.Join(allowed, ", ")
+	e.allow = strings.Join(slices.Sorted(maps.Keys(e.methods)), ", ")
 	return e
 }
 
 // ServeHTTP implements http.Handler.
 func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	rt, ok := e.methods[r.Method]
 	c := callFrom(r.Context())
+	c.route = e.pattern
+	rt, ok := e.methods[r.Method]
 	if !ok {
-		for _, rt := range e.methods {
-			c.route = rt.pattern
-		}
 		w.Header().Set("Allow", e.allow)
 		e.api.fail(w, r, failure(codeMethodNotAllowed, "this route takes "+e.allow))
 		return
 	}
-	c.route, c.pages = rt.pattern, rt.pages
+	c.pages = rt.pages
 	if err := e.api.answer(rt, w, r); err != nil {
 		e.api.fail(w, r, err)
 	}

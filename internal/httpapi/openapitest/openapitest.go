@@ -127,7 +127,7 @@ func (c *Contract) checkHeaders(resp *http.Response) error {
 		}
 	}
 	if resp.Header.Get("X-Request-Id") == "" {
-		return errors.New("X-Request-Id is missing")
+		return errors.New("the header X-Request-Id is missing")
 	}
 	return nil
 }
@@ -139,7 +139,7 @@ func (c *Contract) checkAnswer(r *http.Request, resp *http.Response, body []byte
 		return c.checkError(r, resp, body, http.StatusNotFound, "not_found")
 	case route.Operation == nil:
 		if resp.Header.Get("Allow") == "" {
-			return errors.New("Allow is missing")
+			return errors.New("the header Allow is missing")
 		}
 		return c.checkError(r, resp, body, http.StatusMethodNotAllowed, "method_not_allowed")
 	}
