@@ -150,7 +150,7 @@ func (s *Service) createPair(ctx context.Context, id uuid.UUID, ref credentials.
 		return nil
 	case errors.Is(err, credentials.ErrLeftBehind):
 		s.rememberCleanup(ctx, s.cleanupOf(id, ref, false, s.now()))
-	case errors.Is(err, secret.ErrUnavailable):
+	case answerLost(err):
 		// A write without an answer may still take place after it was looked for: the
 		// sweep looks again later, or before that whoever wants the place.
 		note := s.cleanupOf(id, ref, false, s.now().Add(s.opTime()))
@@ -163,6 +163,11 @@ func (s *Service) createPair(ctx context.Context, id uuid.UUID, ref credentials.
 				ref.Backend, s.creds.Locate(ref))}
 	}
 	return s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
+}
+
+// answerLost reports whether a call may still take place although it has failed.
+func answerLost(err error) bool {
+	return errors.Is(err, secret.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // takeOver finishes the deletions that are pending for a place before something

@@ -144,7 +144,8 @@ func (s *Service) replacePair(ctx context.Context, c change) (step, error) {
 		return done, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
 	}
 	done.undo = func() (credentials.State, int64) {
-		if err := s.creds.Replace(ctx, ref, owner, c.want, c.old); err != nil {
+		// With the old generation's mark: if this is cut off too, the marks tell.
+		if err := s.creds.Replace(ctx, ref, ownerOf(c.before.ID, before.Generation), c.want, c.old); err != nil {
 			return credentials.Incomplete, ref.Generation
 		}
 		return before.State, ref.Generation
