@@ -22,7 +22,7 @@ const maxBody = 1 << 20
 // else, and reads no more than maxBody of an answer.
 func newHTTPClient(c TLS) (*http.Client, *transport, error) {
 	t := &transport{config: c}
-	if _, err := t.rebuild(); err != nil {
+	if err := t.rebuild(); err != nil {
 		return nil, nil, err
 	}
 	return &http.Client{Transport: t, CheckRedirect: checkRedirect}, t, nil
@@ -66,12 +66,12 @@ type transport struct {
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := t.now().RoundTrip(req)
+	used := t.now()
+	resp, err := used.RoundTrip(req)
 	var untrusted *tls.CertificateVerificationError
 	if errors.As(err, &untrusted) {
-		// Nothing has been sent yet.
-		if again, ok := t.retry(req); ok {
-			resp, err = t.now().RoundTrip(again)
+		if other, again := t.retry(req, used); other != nil {
+			resp, err = other.RoundTrip(again)
 		}
 	}
 	if err != nil {
@@ -81,19 +81,21 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// retry returns req once more if the CA files have changed.
-func (t *transport) retry(req *http.Request) (*http.Request, bool) {
-	changed, err := t.rebuild()
-	if err != nil || !changed {
-		return nil, false
+// retry returns req once more, and another transport than used for it if the CA files
+// have changed since that was built. Nothing of req has been sent yet.
+func (t *transport) retry(req *http.Request, used *http.Transport) (*http.Transport, *http.Request) {
+	if err := t.rebuild(); err != nil || t.now() == used {
+		return nil, nil
 	}
 	again := req.Clone(req.Context())
 	if req.GetBody != nil {
-		if again.Body, err = req.GetBody(); err != nil {
-			return nil, false
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, nil
 		}
+		again.Body = body
 	}
-	return again, true
+	return t.now(), again
 }
 
 func (t *transport) now() *http.Transport {
@@ -106,29 +108,29 @@ func (t *transport) now() *http.Transport {
 func (t *transport) CloseIdleConnections() { t.now().CloseIdleConnections() }
 
 // rebuild reads the CA files, unless they are those that were read last.
-func (t *transport) rebuild() (changed bool, err error) {
+func (t *transport) rebuild() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	files, err := t.config.caFiles()
 	if err != nil {
-		return false, err
+		return err
 	}
 	states := make([]fileState, len(files))
 	for i, f := range files {
 		states[i] = stateOf(f)
 	}
 	if t.current != nil && sameFiles(t.read, states) {
-		return false, nil
+		return nil
 	}
 	tlsConfig, err := t.config.build(files)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if t.current != nil {
 		t.current.CloseIdleConnections()
 	}
 	t.current, t.read = newTransport(tlsConfig), states
-	return true, nil
+	return nil
 }
 
 func newTransport(c *tls.Config) *http.Transport {
