@@ -17,9 +17,9 @@ const (
 )
 
 // CheckKey returns nil if key is legal, else an error wrapping ErrInvalid that
-// quotes the key unless it is too long. A legal key has 1 to 8 segments separated by "/", each of 1 to
-// 128 of the characters A-Z a-z 0-9 _ . - and neither "." nor "..", and is at
-// most 200 bytes long.
+// quotes the key unless it is too long. A legal key has 1 to 8 segments separated
+// by "/", each of 1 to 128 of the characters A-Z a-z 0-9 _ . - and neither "." nor
+// "..", and is at most 200 bytes long.
 func CheckKey(key string) error {
 	if len(key) > MaxKeyBytes {
 		return fmt.Errorf("%w: the key is %d bytes long, the limit is %d", ErrInvalid, len(key), MaxKeyBytes)

@@ -125,7 +125,7 @@ func TestThrottled(t *testing.T) {
 		}
 	}
 	for _, s := range sentinels {
-		if errors.Is(err, s) != (s == secret.ErrThrottled) {
+		if errors.Is(err, s) != errors.Is(s, secret.ErrThrottled) {
 			t.Errorf("it is %v", s)
 		}
 	}

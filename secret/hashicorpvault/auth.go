@@ -136,7 +136,7 @@ func (a *authenticator) share(ctx context.Context, what string, fn func(context.
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	done := a.flight.DoChan(what, func() (any, error) {
+	done := a.flight.DoChan(what, func() (any, error) { //nolint:contextcheck // it is for all who wait, ctx is one's
 		a.mu.Lock()
 		if a.closed {
 			a.mu.Unlock()

@@ -42,7 +42,7 @@ func fault(a *answer, r request, err error) error {
 		return fmt.Errorf("%w: the answer, with status %d, is not Vault's: check the address and the proxies in front of it",
 			secret.ErrUnavailable, a.status)
 	}
-	sentinel, advice := classify(a, r)
+	advice, sentinel := classify(a, r)
 	return fmt.Errorf("%w: %s", sentinel, advice)
 }
 
@@ -53,27 +53,27 @@ func throttledText(a *answer) string {
 	return fmt.Sprintf("%s: wait, or raise the rate limit quota", secret.ErrThrottled)
 }
 
-// classify gives the sentinel and the advice for an answer that is Vault's own.
-func classify(a *answer, r request) (sentinel error, advice string) {
+// classify gives the advice and the sentinel for an answer that is Vault's own.
+func classify(a *answer, r request) (advice string, sentinel error) {
 	switch {
 	case a.says("Vault is sealed"):
-		return secret.ErrUnavailable, "Vault is sealed: unseal it"
+		return "Vault is sealed: unseal it", secret.ErrUnavailable
 	case a.says("standby"), a.status == 473:
-		return secret.ErrUnavailable, "the node is a standby and does not forward: use the address of the cluster"
+		return "the node is a standby and does not forward: use the address of the cluster", secret.ErrUnavailable
 	case a.says("DR secondary"), a.status == 472:
-		return secret.ErrUnavailable, "the node is a disaster recovery secondary: use the address of the primary"
+		return "the node is a disaster recovery secondary: use the address of the primary", secret.ErrUnavailable
 	case a.says("from non-versioned to versioned"):
-		return secret.ErrUnavailable, "the KV engine is being upgraded to version 2: wait"
+		return "the KV engine is being upgraded to version 2: wait", secret.ErrUnavailable
 	case a.denied():
-		return secret.ErrDenied, fmt.Sprintf("no policy of the token allows to %s %s: ask the Vault administrator for it", capability(r.method), r.path)
+		return fmt.Sprintf("no policy of the token allows to %s %s: ask the Vault administrator for it", capability(r.method), r.path), secret.ErrDenied
 	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed:
-		return secret.ErrUnavailable, fmt.Sprintf("there is no KV engine of the expected version at %s: check the mount, the namespace and the KV version", r.path)
+		return fmt.Sprintf("there is no KV engine of the expected version at %s: check the mount, the namespace and the KV version", r.path), secret.ErrUnavailable
 	case a.status == http.StatusPreconditionFailed:
-		return secret.ErrUnavailable, "the node has not caught up with the last write: wait"
+		return "the node has not caught up with the last write: wait", secret.ErrUnavailable
 	case a.status == http.StatusBadRequest, a.status == http.StatusRequestEntityTooLarge:
-		return secret.ErrInvalid, fmt.Sprintf("Vault rejects the request to %s %s: see its log", capability(r.method), r.path)
+		return fmt.Sprintf("Vault rejects the request to %s %s: see its log", capability(r.method), r.path), secret.ErrInvalid
 	default:
-		return secret.ErrUnavailable, fmt.Sprintf("Vault answers with status %d: see its log", a.status)
+		return fmt.Sprintf("Vault answers with status %d: see its log", a.status), secret.ErrUnavailable
 	}
 }
 

@@ -27,7 +27,7 @@ func wantTrouble(t *testing.T, b *hashicorpvault.VaultBackend, want error, heal 
 		"Get": get, "Read": read, "Create": create, "Replace": replace,
 		"Set": b.Set(ctx, "a/new", "x"), "Delete": b.Delete(ctx, "a/new"), "Probe": b.Probe(ctx, secret.ReadWrite),
 	} {
-		if only(t, err) != want {
+		if !isOnly(t, err, want) {
 			t.Errorf("%s: %v, want %v", op, err, want)
 		}
 	}
@@ -85,7 +85,7 @@ func TestARealRateLimitQuota(t *testing.T) {
 	v.Write("sys/quotas/rate-limit/kv", map[string]any{"path": "secret/", "rate": 1, "interval": "1s", "block_interval": "2s"})
 	eventually(t, "the quota is used up", func() bool {
 		_, err := b.Get(t.Context(), "a/b")
-		return only(t, err) == secret.ErrThrottled
+		return isOnly(t, err, secret.ErrThrottled)
 	})
 	v.Remove("sys/quotas/rate-limit/kv")
 	wantV(t, b, "after the quota")
@@ -100,10 +100,10 @@ func TestAStoppedServerEndsWithTheDeadline(t *testing.T) {
 	v.Pause()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if _, err := direct.Get(ctx, "a/b"); !errors.Is(err, context.DeadlineExceeded) || only(t, err) != nil {
+	if _, err := direct.Get(ctx, "a/b"); !errors.Is(err, context.DeadlineExceeded) || !isOnly(t, err, nil) {
 		t.Errorf("a deadline: %v", err)
 	}
-	if _, err := bounded.Get(t.Context(), "a/b"); only(t, err) != secret.ErrUnavailable || errors.Is(err, context.DeadlineExceeded) {
+	if _, err := bounded.Get(t.Context(), "a/b"); !isOnly(t, err, secret.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("our own limit: %v", err)
 	}
 	v.Resume()
@@ -116,11 +116,11 @@ func TestAServerThatLostEverything(t *testing.T) {
 	b := open(t, below(p, rootLogin(v)), hashicorpvault.Options{})
 	wantV(t, b, "before")
 	v.Stop()
-	if _, err := b.Get(t.Context(), "a/b"); only(t, err) != secret.ErrUnavailable {
+	if _, err := b.Get(t.Context(), "a/b"); !isOnly(t, err, secret.ErrUnavailable) {
 		t.Errorf("stopped: %v", err)
 	}
 	v.Start()
-	if _, err := b.Get(t.Context(), "a/b"); only(t, err) != secret.ErrNotFound {
+	if _, err := b.Get(t.Context(), "a/b"); !isOnly(t, err, secret.ErrNotFound) {
 		t.Errorf("started empty: %v", err)
 	}
 }
@@ -130,7 +130,7 @@ func TestAWriteWhoseAnswerIsLost(t *testing.T) {
 	b := open(t, below(p, rootLogin(v)), hashicorpvault.Options{})
 	wantV(t, b, "before")
 	p.Inject(servers.DropAnswer(), servers.MethodIs("PUT"))
-	if _, err := b.Create(t.Context(), "a/new", "x", somebody); only(t, err) != secret.ErrUnavailable {
+	if _, err := b.Create(t.Context(), "a/new", "x", somebody); !isOnly(t, err, secret.ErrUnavailable) {
 		t.Errorf("Create: %v", err)
 	}
 	p.Heal()
@@ -150,7 +150,7 @@ func TestRealTLS(t *testing.T) {
 	}
 	wantV(t, b, "with the CA")
 	cfg.TLS = hashicorpvault.TLS{}
-	if _, err := open(t, cfg, hashicorpvault.Options{}).Get(t.Context(), "a/b"); only(t, err) != secret.ErrUnavailable {
+	if _, err := open(t, cfg, hashicorpvault.Options{}).Get(t.Context(), "a/b"); !isOnly(t, err, secret.ErrUnavailable) {
 		t.Errorf("without the CA: %v", err)
 	}
 }
@@ -183,17 +183,17 @@ func TestMountsThatAreNotWhatTheConfigurationSays(t *testing.T) {
 		t.Run(fmt.Sprintf("%s %d", test.mount, test.version), func(t *testing.T) {
 			b := open(t, hashicorpvault.Config{Address: v.Addr, Mount: test.mount, KVVersion: test.version, Login: rootLogin(v)}, hashicorpvault.Options{})
 			_, err := b.Get(t.Context(), "a/b")
-			if only(t, err) != test.want || err != nil && !strings.Contains(err.Error(), test.says) {
+			if !isOnly(t, err, test.want) || err != nil && !strings.Contains(err.Error(), test.says) {
 				t.Errorf("%v", err)
 			}
 		})
 	}
 	wrong := open(t, hashicorpvault.Config{Address: v.Addr, Mount: "kv1", KVVersion: 2, Login: rootLogin(v)}, hashicorpvault.Options{})
-	if err := wrong.Set(t.Context(), "a/b", "x"); only(t, err) != secret.ErrUnavailable || !strings.Contains(err.Error(), "VAULT_KV_VERSION") {
+	if err := wrong.Set(t.Context(), "a/b", "x"); !isOnly(t, err, secret.ErrUnavailable) || !strings.Contains(err.Error(), "VAULT_KV_VERSION") {
 		t.Errorf("a write to version 1 as if it were version 2: %v", err)
 	}
 	if err := open(t, hashicorpvault.Config{Address: v.Addr, KVVersion: 1, Login: rootLogin(v)}, hashicorpvault.Options{}).
-		Set(t.Context(), "a/b", "x"); only(t, err) != secret.ErrUnavailable || !strings.Contains(err.Error(), "VAULT_KV_VERSION") {
+		Set(t.Context(), "a/b", "x"); !isOnly(t, err, secret.ErrUnavailable) || !strings.Contains(err.Error(), "VAULT_KV_VERSION") {
 		t.Errorf("a write to version 2 as if it were version 1: %v", err)
 	}
 }
@@ -229,14 +229,14 @@ func TestProbe(t *testing.T) {
 			cfg := below(p, login)
 			cfg.Mount = test.mount
 			b := open(t, cfg, hashicorpvault.Options{})
-			if err := b.Probe(t.Context(), secret.ReadOnly); only(t, err) != test.readOnly || errors.Is(err, secret.ErrLogin) {
+			if err := b.Probe(t.Context(), secret.ReadOnly); !isOnly(t, err, test.readOnly) || errors.Is(err, secret.ErrLogin) {
 				t.Errorf("%s, read only: %v", test.policy, err)
 			}
 			want := test.readAll
 			if !mayAsk {
 				want = test.readOnly // more cannot be seen without writing
 			}
-			if err := b.Probe(t.Context(), secret.ReadWrite); only(t, err) != want || errors.Is(err, secret.ErrLogin) {
+			if err := b.Probe(t.Context(), secret.ReadWrite); !isOnly(t, err, want) || errors.Is(err, secret.ErrLogin) {
 				t.Errorf("%s, read and write: %v", test.policy, err)
 			}
 			for _, r := range p.Requests() {

@@ -218,10 +218,10 @@ func TestWhatARefusedLoginLooksLike(t *testing.T) {
 		if refusal.login {
 			want = secret.ErrDenied
 		}
-		if only(t, err) != want || errors.Is(err, secret.ErrLogin) != refusal.login || strings.Contains(err.Error(), "canary") {
+		if !isOnly(t, err, want) || errors.Is(err, secret.ErrLogin) != refusal.login || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got := b.Probe(t.Context(), secret.ReadOnly); only(t, got) != want || errors.Is(got, secret.ErrLogin) != refusal.login {
+		if got := b.Probe(t.Context(), secret.ReadOnly); !isOnly(t, got, want) || errors.Is(got, secret.ErrLogin) != refusal.login {
 			t.Errorf("%s: Probe: %v", name, got)
 		}
 	}
@@ -235,7 +235,7 @@ func TestATokenThatIsNotValidIsALoginError(t *testing.T) {
 	v.Revoke(token)
 	for range 3 {
 		_, err := b.Get(t.Context(), "a/b")
-		if !errors.Is(err, secret.ErrDenied) || !errors.Is(err, secret.ErrLogin) || only(t, err) != secret.ErrDenied {
+		if !errors.Is(err, secret.ErrDenied) || !errors.Is(err, secret.ErrLogin) || !isOnly(t, err, secret.ErrDenied) {
 			t.Errorf("revoked: %v", err)
 		}
 		if err := b.Set(t.Context(), "a/b", "x"); !errors.Is(err, secret.ErrLogin) {
@@ -285,11 +285,11 @@ func TestATokenFileMayComeLater(t *testing.T) {
 	v, p := vaultWithSecret(t)
 	file := writeFile(t, "token", "")
 	b := open(t, below(p, hashicorpvault.TokenLogin{File: file}), hashicorpvault.Options{})
-	if _, err := b.Get(t.Context(), "a/b"); only(t, err) != secret.ErrUnavailable || !strings.Contains(err.Error(), file) {
+	if _, err := b.Get(t.Context(), "a/b"); !isOnly(t, err, secret.ErrUnavailable) || !strings.Contains(err.Error(), file) {
 		t.Errorf("an empty file: %v", err)
 	}
 	replaceFile(t, file, "a\x00b")
-	if _, err := b.Get(t.Context(), "a/b"); only(t, err) != secret.ErrDenied || !errors.Is(err, secret.ErrLogin) {
+	if _, err := b.Get(t.Context(), "a/b"); !isOnly(t, err, secret.ErrDenied) || !errors.Is(err, secret.ErrLogin) {
 		t.Errorf("a file with something else: %v", err)
 	}
 	replaceFile(t, file, v.Token([]string{"rw"}, nil))

@@ -93,7 +93,7 @@ func TestANewLoginNeedsAServerThatIsThere(t *testing.T) {
 	p.Down()
 	eventually(t, "the token expires", func() bool { ttl, ok := b.TokenTTL(); return ok && ttl == 0 })
 	for range 3 {
-		if _, err := b.Get(t.Context(), "a/b"); only(t, err) != secret.ErrUnavailable {
+		if _, err := b.Get(t.Context(), "a/b"); !isOnly(t, err, secret.ErrUnavailable) {
 			t.Errorf("down, with the token expired: %v", err)
 		}
 	}
@@ -120,7 +120,7 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if _, err := unused.Get(t.Context(), "a/b"); only(t, err) != secret.ErrUnavailable {
+		if _, err := unused.Get(t.Context(), "a/b"); !isOnly(t, err, secret.ErrUnavailable) {
 			t.Errorf("after Close: %v", err)
 		}
 	}
@@ -145,7 +145,7 @@ func TestCloseEndsALoginThatHangs(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := <-result; only(t, err) != secret.ErrUnavailable || errors.Is(err, context.Canceled) {
+	if err := <-result; !isOnly(t, err, secret.ErrUnavailable) || errors.Is(err, context.Canceled) {
 		t.Errorf("the call that waited: %v", err)
 	}
 }

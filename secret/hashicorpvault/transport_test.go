@@ -121,12 +121,24 @@ func oneSecretOrVersion(w http.ResponseWriter, r *http.Request) {
 func TestNoOtherRedirectIsFollowed(t *testing.T) {
 	thief := newFakeVault(t, oneSecret)
 	for name, redirect := range map[string]func(w http.ResponseWriter, r *http.Request){
-		"a login portal":           func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, thief.URL+"/login?back=", 302) },
-		"a portal with 307":        func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, thief.URL+"/login", 307) },
-		"302 to the same path":     func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, thief.URL+r.URL.Path, 302) },
-		"301 to the same path":     func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, thief.URL+r.URL.Path, 301) },
-		"another path of Vault's":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, thief.URL+"/v1/sys/health", 307) },
-		"a loop":                   func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 307) },
+		"a login portal": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, thief.URL+"/login?back=", http.StatusFound)
+		},
+		"a portal with 307": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, thief.URL+"/login", http.StatusTemporaryRedirect)
+		},
+		"302 to the same path": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, thief.URL+r.URL.Path, http.StatusFound)
+		},
+		"301 to the same path": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, thief.URL+r.URL.Path, http.StatusMovedPermanently)
+		},
+		"another path of Vault's": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, thief.URL+"/v1/sys/health", http.StatusTemporaryRedirect)
+		},
+		"a loop": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+		},
 		"a redirect without place": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(307) },
 	} {
 		v := newFakeVault(t, redirect)

@@ -11,18 +11,18 @@ import (
 func (s *suite) cancelled(t *testing.T, b secret.SecretBackend) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	s.ended(t, b, ctx, context.Canceled)
+	s.ended(ctx, t, b, context.Canceled)
 }
 
 func (s *suite) deadline(t *testing.T, b secret.SecretBackend) {
 	ctx, cancel := context.WithDeadline(context.Background(), time.Now().Add(-time.Second))
 	defer cancel()
-	s.ended(t, b, ctx, context.DeadlineExceeded)
+	s.ended(ctx, t, b, context.DeadlineExceeded)
 }
 
 // ended checks that no call does anything once ctx has ended, and that the backend
 // works afterwards.
-func (s *suite) ended(t *testing.T, b secret.SecretBackend, ctx context.Context, want error) {
+func (s *suite) ended(ctx context.Context, t *testing.T, b secret.SecretBackend, want error) {
 	there, absent := s.key(t, b, "there"), s.key(t, b, "absent")
 	mustSet(t, b, there, "before")
 	for _, c := range calls(b) {

@@ -3,6 +3,7 @@ package secrettest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -115,12 +116,7 @@ func (s *suite) stall(t *testing.T, b secret.SecretBackend) {
 	}
 	for _, c := range all {
 		for _, want := range []error{context.Canceled, context.DeadlineExceeded} {
-			ctx, cancel := context.WithCancel(context.Background())
-			if want == context.DeadlineExceeded {
-				ctx, cancel = context.WithTimeout(context.Background(), 50*time.Millisecond)
-			} else {
-				time.AfterFunc(50*time.Millisecond, cancel)
-			}
+			ctx, cancel := endingWith(want)
 			result := make(chan error, 1)
 			go func() { result <- c.do(ctx, key, "value", owner) }()
 			select {
@@ -133,4 +129,15 @@ func (s *suite) stall(t *testing.T, b secret.SecretBackend) {
 			cancel()
 		}
 	}
+}
+
+// endingWith returns a ctx that ends shortly, with want.
+func endingWith(want error) (context.Context, context.CancelFunc) {
+	const shortly = 50 * time.Millisecond
+	if errors.Is(want, context.DeadlineExceeded) {
+		return context.WithTimeout(context.Background(), shortly)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(shortly, cancel)
+	return ctx, cancel
 }

@@ -133,7 +133,6 @@ func sentinelFor(name, flaw string, right error) error {
 	return right
 }
 
-
 func TestAWrappedBackendConforms(t *testing.T) {
 	secrettest.Run(t, func(*testing.T) secret.SecretBackend { return memory.NewFaulty(memory.New()) }, secrettest.WithName(memory.Name))
 }
