@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -29,12 +30,12 @@ type session interface {
 }
 
 func exec(ctx context.Context, s session, statement string, args []any) (int64, error) {
-	tag, err := s.Exec(ctx, statement, args...)
+	tag, err := s.Exec(ctx, statement, encode(args)...)
 	return tag.RowsAffected(), err
 }
 
 func query(ctx context.Context, s session, statement string, args []any, each func(relational.Scan) error) error {
-	rows, err := s.Query(ctx, statement, args...)
+	rows, err := s.Query(ctx, statement, encode(args)...)
 	if err != nil {
 		return err
 	}
@@ -45,6 +46,19 @@ func query(ctx context.Context, s session, statement string, args []any, each fu
 		}
 	}
 	return rows.Err()
+}
+
+// encode returns values in the form that pgx encodes without a detour: to it a
+// uuid.UUID is first of all a driver.Valuer, which gives text.
+func encode(values []any) []any {
+	encoded := make([]any, len(values))
+	for i, v := range values {
+		if id, ok := v.(uuid.UUID); ok {
+			v = [16]byte(id)
+		}
+		encoded[i] = v
+	}
+	return encoded
 }
 
 // run bounds a call and, where a broken connection is no reason to fail, repeats it
@@ -107,7 +121,7 @@ func (d *db) Change(ctx context.Context, statement string, args []any, events []
 		relational.EventColumns + ") SELECT * FROM (VALUES " + eventRows(first, len(events)) +
 		") AS event WHERE EXISTS (SELECT 1 FROM changed)) SELECT count(*) FROM changed"
 	err = d.run(ctx, never, func(ctx context.Context) error {
-		return d.pool.QueryRow(ctx, whole, args...).Scan(&n)
+		return query(ctx, d.pool, whole, args, func(scan relational.Scan) error { return scan(&n) })
 	})
 	return n, err
 }
