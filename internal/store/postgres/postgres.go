@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -39,15 +40,19 @@ var dialect = relational.Dialect{
 
 // Open connects to the database. It does not look at the schema: see Migrator.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	poolConfig, err := cfg.pool()
+	config, err := cfg.pool()
 	if err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	return open(ctx, config, cmp.Or(cfg.CallTimeout, DefaultCallTimeout))
+}
+
+func open(ctx context.Context, config *pgxpool.Config, timeout time.Duration) (*Store, error) {
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	d := &db{pool: pool, timeout: cmp.Or(cfg.CallTimeout, DefaultCallTimeout)}
+	d := &db{pool: pool, timeout: timeout}
 	s := &Store{Store: relational.New(d, dialect), db: d, migrating: stdlib.OpenDBFromPool(pool)}
 	if err := s.Ping(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())

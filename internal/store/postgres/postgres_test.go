@@ -19,8 +19,8 @@ func TestConformance(t *testing.T) {
 	database := servers.PostgresCluster(t, "fsync=off").Database(t)
 	storetest.Run(t, func(t *testing.T) broker.Store {
 		s := open(t, database)
-		execute(t, database, `TRUNCATE provider_profiles, connections, tokens, audit_events, credential_cleanups,
-			sealed_secrets, leases CASCADE`)
+		execute(t, database, `DELETE FROM audit_events; DELETE FROM tokens; DELETE FROM connections;
+			DELETE FROM provider_profiles; DELETE FROM credential_cleanups; DELETE FROM leases`)
 		return s
 	})
 }
