@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
 
 	nexusbroker "github.com/nexus-broker/nexus-broker"
 	"github.com/nexus-broker/nexus-broker/internal/broker"
@@ -21,6 +22,7 @@ import (
 	"github.com/nexus-broker/nexus-broker/internal/httpserver"
 	"github.com/nexus-broker/nexus-broker/internal/metrics"
 	"github.com/nexus-broker/nexus-broker/internal/oauth"
+	"github.com/nexus-broker/nexus-broker/internal/tracing"
 )
 
 // app is a broker, wired: every part is made here and handed what it needs.
@@ -55,7 +57,15 @@ func newApp(ctx context.Context, c config.Config, log *slog.Logger) (_ *app, err
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := metrics.New(registry)
 
-	secrets, err := openBackends(c, db, m, log)
+	traces := tracing.Off()
+	if c.Tracing.Enabled {
+		if traces, err = tracing.New(ctx, readBuild().Version, log); err != nil {
+			return nil, err
+		}
+	}
+	a.closers = append(a.closers, traceCloser{traces})
+
+	secrets, err := openBackends(c, db, m, traces.Tracer(), log)
 	if err != nil {
 		return nil, err
 	}
@@ -79,15 +89,29 @@ func newApp(ctx context.Context, c config.Config, log *slog.Logger) (_ *app, err
 	a.closers = append(a.closers, closer(func() { _ = a.listener.Close() }))
 	a.service = broker.New(a.brokerConfig(), broker.Deps{
 		Store: db, Credentials: creds, Keyring: c.Keys.Encryption, Metrics: m, Logger: log,
-		OAuth: oauth.New(oauth.Options{
-			HTTP:        oauth.NewHTTPClient(oauth.HTTPOptions{AllowPrivate: c.Outbound.AllowPrivate}),
-			OnDiscovery: m.Discovery,
-		}),
+		OAuth: oauth.New(oauth.Options{HTTP: providerClient(c.Outbound, traces), OnDiscovery: m.Discovery}),
 	})
-	if err := a.openAPI(m, registry); err != nil {
+	if err := a.openAPI(m, registry, traces.Tracer()); err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+// providerClient returns the HTTP client that providers are called with.
+func providerClient(o config.Outbound, traces *tracing.Provider) *http.Client {
+	client := oauth.NewHTTPClient(oauth.HTTPOptions{AllowPrivate: o.AllowPrivate})
+	client.Transport = tracing.Transport(traces.Tracer(), client.Transport)
+	return client
+}
+
+// traceCloser sends the last spans, to a collector that may not be there.
+type traceCloser struct{ *tracing.Provider }
+
+func (t traceCloser) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	_ = t.Shutdown(ctx) // a collector that is away is no failure of the broker
+	return nil
 }
 
 // closer makes an io.Closer of a function that cannot fail.
@@ -108,7 +132,7 @@ func (a *app) brokerConfig() broker.Config {
 }
 
 // openAPI makes the HTTP handler.
-func (a *app) openAPI(m *metrics.Metrics, registry *prometheus.Registry) error {
+func (a *app) openAPI(m *metrics.Metrics, registry *prometheus.Registry, tracer trace.Tracer) error {
 	access := a.config.Access
 	if access.RequireAPIKey {
 		keys, err := httpapi.NewKeys(httpapi.KeysOptions{
@@ -124,7 +148,7 @@ func (a *app) openAPI(m *metrics.Metrics, registry *prometheus.Registry) error {
 		Broker: a.service, Keys: a.keys,
 		RequireAllowlist: access.RequireAllowlist, AllowedCIDRs: access.AllowedCIDRs,
 		TrustedProxies: access.TrustedProxies, RateLimit: access.RateLimit,
-		RedirectPath: a.config.Server.RedirectPath, Observe: m.HTTPRequest,
+		RedirectPath: a.config.Server.RedirectPath, Observe: m.HTTPRequest, Tracer: tracer,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		OpenAPI: nexusbroker.OpenAPI, Logger: a.log,
 	})

@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/nexus-broker/nexus-broker/internal/backend"
 	"github.com/nexus-broker/nexus-broker/internal/config"
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
@@ -22,6 +24,8 @@ type backends struct {
 	list     []credentials.Backend
 	selected secret.SecretBackend // that credentials are written to
 	closers  []io.Closer
+
+	decoration backend.Options
 }
 
 // Close ends the backends' own work, such as renewing a login.
@@ -35,10 +39,10 @@ func (all *backends) Close() error {
 
 // openBackends builds the backends. No network is needed: a vault that is down now
 // must not keep the broker from serving stored tokens.
-func openBackends(c config.Config, rows internalbackend.Rows, m *metrics.Metrics, log *slog.Logger) (*backends, error) {
-	all := &backends{}
+func openBackends(c config.Config, rows internalbackend.Rows, m *metrics.Metrics, tracer trace.Tracer, log *slog.Logger) (*backends, error) {
+	all := &backends{decoration: backend.Options{Timeout: c.Secrets.Timeout, Metrics: m, Logger: log, Tracer: tracer}}
 	internal := internalbackend.New(rows, c.Keys.Encryption)
-	all.add(config.BackendInternal, internal, false, c, m, log)
+	all.add(config.BackendInternal, internal, false, c)
 	switch c.Secrets.Backend {
 	case config.BackendInternal:
 	case config.BackendVault:
@@ -47,15 +51,17 @@ func openBackends(c config.Config, rows internalbackend.Rows, m *metrics.Metrics
 			return nil, err
 		}
 		all.closers = append(all.closers, v)
-		all.add(config.BackendVault, v, true, c, m, log)
+		all.add(config.BackendVault, v, true, c)
 	default:
 		return nil, fmt.Errorf("SECRET_BACKEND %s is not in this build", c.Secrets.Backend)
 	}
 	return all, nil
 }
 
-func (all *backends) add(name string, b secret.SecretBackend, external bool, c config.Config, m *metrics.Metrics, log *slog.Logger) {
-	decorated := backend.Decorate(b, backend.Options{Name: name, Timeout: c.Secrets.Timeout, Metrics: m, Logger: log})
+func (all *backends) add(name string, b secret.SecretBackend, external bool, c config.Config) {
+	o := all.decoration
+	o.Name = name
+	decorated := backend.Decorate(b, o)
 	all.list = append(all.list, credentials.Backend{Name: name, Store: decorated, External: external})
 	if name == c.Secrets.Backend {
 		all.selected = decorated

@@ -7,6 +7,10 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/nexus-broker/nexus-broker/secret"
 )
 
@@ -14,12 +18,19 @@ import (
 type caller struct{ o Options }
 
 // call makes one call. Names, the key, the class of the outcome and the time it
-// took are all that is logged and counted of it.
+// took are all that is logged, counted and traced of it.
 func (c *caller) call(ctx context.Context, operation, key string, do func(context.Context) error) error {
+	ctx, span := c.o.Tracer.Start(ctx, "secret "+operation, trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.String("secret.backend", c.o.Name), attribute.String("secret.key", key)))
+	defer span.End()
 	start := time.Now()
 	err := c.withDeadline(ctx, operation, key, do)
 	took := time.Since(start)
 	class := Class(err)
+	span.SetAttributes(attribute.String("secret.class", class))
+	if err != nil && class != "not_found" {
+		span.SetStatus(codes.Error, class)
+	}
 	c.o.Metrics.SecretCall(c.o.Name, operation, class, took)
 	c.o.Logger.LogAttrs(ctx, slog.LevelDebug, "secret backend call",
 		slog.String("backend", c.o.Name), slog.String("operation", operation), slog.String("key", key),

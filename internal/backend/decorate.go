@@ -1,12 +1,15 @@
 // Package backend puts around a secret backend what every one of them needs and
-// none should have to do itself: a deadline for each call, metrics, and a debug
-// log.
+// none should have to do itself: a deadline for each call, metrics, a trace span and a
+// debug log.
 package backend
 
 import (
 	"context"
 	"log/slog"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/nexus-broker/nexus-broker/internal/metrics"
 	"github.com/nexus-broker/nexus-broker/secret"
@@ -18,9 +21,10 @@ type Options struct {
 	Timeout time.Duration    // of one call; 0: none
 	Metrics *metrics.Metrics // nil: not counted
 	Logger  *slog.Logger     // nil: not logged
+	Tracer  trace.Tracer     // nil: not traced
 }
 
-// Decorate returns b with a deadline, metrics and a debug log around each call. The
+// Decorate returns b with a deadline, metrics, a span and a debug log around each call. The
 // result implements of [secret.OwnedBackend], [secret.Locator] and [secret.Prober]
 // what b implements. Closing b remains its owner's business.
 //
@@ -33,6 +37,9 @@ func Decorate(b secret.SecretBackend, o Options) secret.SecretBackend {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Tracer == nil {
+		o.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	c := &caller{o}
 	ownedBackend, isOwned := b.(secret.OwnedBackend)

@@ -26,6 +26,7 @@ type Config struct {
 	Outbound Outbound
 	Audit    Audit
 	Log      Log
+	Tracing  Tracing
 
 	// Warnings are to be logged once at start, one line each.
 	Warnings []string

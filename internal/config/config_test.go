@@ -179,9 +179,10 @@ func TestProblems(t *testing.T) {
 		"AUDIT_RETENTION=canary":                             "AUDIT_RETENTION is not a duration",
 		"AUDIT_RETENTION=99999999999999d":                    "AUDIT_RETENTION is not a duration",
 		"OUTBOUND_ALLOW_PRIVATE=canary":                      "OUTBOUND_ALLOW_PRIVATE is neither true nor false",
-		"OTEL_EXPORTER_OTLP_ENDPOINT=http://canary":          "OTEL_EXPORTER_OTLP_ENDPOINT asks for an export that is not supported by this build: unset it, or set OTEL_SDK_DISABLED=true",
-		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://canary":   "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT asks for an export",
-		"OTEL_TRACES_EXPORTER=otlp":                          "OTEL_TRACES_EXPORTER asks for an export",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=canary":                 "OTEL_EXPORTER_OTLP_ENDPOINT does not begin with http:// or https://",
+		"OTEL_EXPORTER_OTLP_PROTOCOL=grpc":                   "OTEL_EXPORTER_OTLP_PROTOCOL asks for an export that is not supported by this build: give",
+		"OTEL_TRACES_EXPORTER=zipkin":                        "OTEL_TRACES_EXPORTER asks for an export",
+		"OTEL_METRICS_EXPORTER=otlp":                         "OTEL_METRICS_EXPORTER asks for an export",
 		"SECRET_BACKEND=canary":                              "SECRET_BACKEND is not a known backend: give internal, hashicorp-vault, aws-secrets-manager or gcp-secret-manager",
 		"SECRET_BACKEND=aws-secrets-manager|API_KEY=k":       "SECRET_BACKEND names a backend that is not supported by this build: give internal or hashicorp-vault",
 		"SECRET_BACKEND=gcp-secret-manager|API_KEY=k":        "SECRET_BACKEND names a backend that is not supported by this build",
@@ -367,8 +368,20 @@ func TestValues(t *testing.T) {
 	require.Equal(t, []string{"a.example", "*.b.example"}, c.Access.AllowedReturnDomains)
 	require.Equal(t, "DEBUG", c.Log.Level.String())
 
-	_, err := config.Load(environ(valid(), "OTEL_EXPORTER_OTLP_ENDPOINT=http://x", "OTEL_SDK_DISABLED=true"), config.Options{})
-	require.NoError(t, err)
+}
+
+func TestTracing(t *testing.T) {
+	for on, settings := range map[bool][][]string{
+		true: {{"OTEL_EXPORTER_OTLP_ENDPOINT=http://x:4318"}, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://x/v1/traces"}, {"OTEL_TRACES_EXPORTER=otlp"}},
+		false: {{}, {"OTEL_EXPORTER_OTLP_ENDPOINT=http://x", "OTEL_TRACES_EXPORTER=none"},
+			{"OTEL_EXPORTER_OTLP_ENDPOINT=http://x", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_SDK_DISABLED=true"}},
+	} {
+		for _, set := range settings {
+			c, err := config.Load(environ(valid(), set...), config.Options{})
+			require.NoError(t, err)
+			require.Equal(t, on, c.Tracing.Enabled, "%v", set)
+		}
+	}
 }
 
 // A Config that is printed by accident shows no secret, whatever the verb.

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"maps"
 	"net/http"
 	"time"
 
@@ -45,20 +46,22 @@ func forRole(t oauth.TokenSet, role Role) oauth.TokenSet {
 	return t
 }
 
-// writeToken answers a token: its fields both at the top and under "credentials",
-// or only there if the provider is not OAuth.
+// writeToken answers a token: its fields under "credentials", and of an OAuth
+// provider the same fields at the top too. When it expires is told with them.
 func writeToken(w http.ResponseWriter, answer broker.TokenAnswer) error {
+	credentials := map[string]any{}
+	for name, value := range answer.Token.Fields() {
+		credentials[name] = value
+	}
+	if !answer.ExpiresAt.IsZero() {
+		credentials["expires_at"] = answer.ExpiresAt.UTC().Format(time.RFC3339)
+		credentials["expired"] = answer.Expired
+	}
 	body := map[string]any{}
 	if answer.AuthType == broker.AuthOAuth2 || answer.AuthType == "" {
-		for name, value := range answer.Token.Fields() {
-			body[name] = value
-		}
-		if !answer.ExpiresAt.IsZero() {
-			body["expires_at"] = answer.ExpiresAt.UTC().Format(time.RFC3339)
-			body["expired"] = answer.Expired
-		}
+		maps.Copy(body, credentials)
 	}
 	body["strategy"] = answer.Strategy
-	body["credentials"] = answer.Token.Fields()
+	body["credentials"] = credentials
 	return writeJSON(w, http.StatusOK, body)
 }

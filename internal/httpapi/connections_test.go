@@ -30,13 +30,13 @@ func TestToken(t *testing.T) {
 	admin := c.get(path)
 	const fields = `"access_token":"at&<>","token_type":"Bearer","expires_in":3600,"extra":{"a":1.10}`
 	require.JSONEq(t, `{`+fields+`,"refresh_token":"rt","expires_at":"2025-03-01T12:00:00Z","expired":true,
-		"strategy":{"type":"oauth2"},"credentials":{`+fields+`,"refresh_token":"rt"}}`, admin.body)
+		"strategy":{"type":"oauth2"},"credentials":{`+fields+`,"refresh_token":"rt","expires_at":"2025-03-01T12:00:00Z","expired":true}}`, admin.body)
 	require.Contains(t, admin.body, `{"a":1.10}`, "values stay as the provider wrote them")
 	require.Contains(t, admin.body, `"at&<>"`)
 
 	agent := c.as(agentKey).get(path)
 	require.JSONEq(t, `{`+fields+`,"expires_at":"2025-03-01T12:00:00Z","expired":true,
-		"strategy":{"type":"oauth2"},"credentials":{`+fields+`}}`, agent.body)
+		"strategy":{"type":"oauth2"},"credentials":{`+fields+`,"expires_at":"2025-03-01T12:00:00Z","expired":true}}`, agent.body)
 
 	domain.token.ExpiresAt = time.Time{}
 	require.NotContains(t, c.get(path).body, `"expire`+`d"`)
@@ -50,7 +50,7 @@ func TestTokenFieldsOfTheBrokerWin(t *testing.T) {
 	}}
 	c := newClient(t, httpapi.Options{Broker: domain})
 	require.JSONEq(t, `{"access_token":"at","strategy":{"type":"oauth2"},"expires_at":"2025-03-01T12:00:00Z","expired":false,
-		"credentials":{"access_token":"at","strategy":"x","credentials":"x","expires_at":1,"expired":"x"}}`,
+		"credentials":{"access_token":"at","strategy":"x","credentials":"x","expires_at":"2025-03-01T12:00:00Z","expired":false}}`,
 		c.get("/connections/"+someID+"/token").body)
 }
 

@@ -12,9 +12,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
 	"github.com/nexus-broker/nexus-broker/internal/broker"
+	"github.com/nexus-broker/nexus-broker/internal/tracing"
 )
 
 // MaxBodyBytes is the size of a request body beyond which it is refused with 413.
@@ -66,6 +69,8 @@ type Options struct {
 	// Observe is told of every answer, for metrics; route is a pattern, or "unmatched".
 	// Nil: nobody is told.
 	Observe func(route, method string, status int, took time.Duration)
+	// Tracer makes a span of every request. Nil: none.
+	Tracer trace.Tracer
 	// Metrics serves GET /metrics. Nil: there is no such route.
 	Metrics http.Handler
 	// OpenAPI is what GET /openapi.yaml serves.
@@ -90,6 +95,9 @@ func New(o Options) http.Handler {
 	if o.Observe == nil {
 		o.Observe = func(string, string, int, time.Duration) {}
 	}
+	if o.Tracer == nil {
+		o.Tracer = tracing.Off().Tracer()
+	}
 	a := &api{
 		Options: o,
 		clients: clientAddresses{trusted: o.TrustedProxies},
@@ -108,12 +116,30 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.clients.warnOnce(a.Logger, r)
 	}
 	c := &call{id: requestID(r), client: client, route: unmatched}
-	r = r.WithContext(c.withContext(r.Context(), userAgent(r)))
+	ctx, span := a.Tracer.Start(tracing.Incoming(r.Context(), r.Header), knownMethod(r.Method), trace.WithSpanKind(trace.SpanKindServer))
+	r = r.WithContext(c.withContext(ctx, userAgent(r)))
 	r.Body = http.MaxBytesReader(w, r.Body, MaxBodyBytes)
 	rec := &recorder{ResponseWriter: w}
 	setHeaders(rec.Header(), c.id)
-	defer func() { a.observe(r, c, rec.status, time.Since(started)) }()
+	defer func() {
+		a.observe(r, c, rec.status, time.Since(started))
+		endSpan(span, r, c, rec.status)
+	}()
 	a.serve(rec, r)
+}
+
+// endSpan says of a request what the access log says, less who made it.
+func endSpan(span trace.Span, r *http.Request, c *call, status int) {
+	method := knownMethod(r.Method)
+	span.SetName(method + " " + c.route)
+	span.SetAttributes(
+		attribute.String("http.request.method", method), attribute.String("http.route", c.route),
+		attribute.Int("http.response.status_code", status), attribute.String("request_id", c.id),
+	)
+	if status >= http.StatusInternalServerError {
+		tracing.Fail(span, c.code)
+	}
+	span.End()
 }
 
 // setHeaders sets what every answer carries. Nothing may be stored by a cache: most
