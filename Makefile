@@ -47,5 +47,8 @@ fuzz: ## Run each fuzz test for FUZZTIME (10s)
 		done; \
 	done
 
+bench: build ## Measure speed and cost against their marks, in about 5 minutes (BENCHFLAGS=-update keeps the table)
+	@path=$$(test/install/servers.sh) && test/install/wrk.sh && export PATH="$$path" && set -x && go run ./bench $(BENCHFLAGS)
+
 clean: ## Remove what was built here (not the cache of test servers)
 	rm -rf bin
