@@ -70,7 +70,7 @@ INSERT INTO connections (id, workspace_id, provider_id, status)
 INSERT INTO tokens (connection_id, encrypted_data) SELECT id, 'sealed' FROM connections;
 INSERT INTO audit_events (connection_id, event_type, created_at)
 	SELECT ('00000000-0000-4000-9000-' || lpad((i % 50000 + 1)::text, 12, '0'))::uuid,
-		CASE WHEN i % 100 = 0 THEN 'provider.created' ELSE 'token_retrieved' END, now() - i * interval '1 second'
+		CASE WHEN i % 10000 = 0 THEN 'provider.created' ELSE 'token_retrieved' END, now() - i * interval '1 second'
 	FROM generate_series(1, 100000) i;
 INSERT INTO credential_cleanups (id, backend, secret_key, provider_id, generation, published, due_at, created_at)
 	SELECT gen_random_uuid(), 'vault', 'key-' || i, gen_random_uuid(), 1, true, now() + i * interval '1 minute', now()

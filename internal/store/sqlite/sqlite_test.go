@@ -18,7 +18,7 @@ func TestConformance(t *testing.T) {
 }
 
 // open opens and migrates the database at path.
-func open(t *testing.T, path string) *sqlite.Store {
+func open(t testing.TB, path string) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), path)
 	require.NoError(t, err)

@@ -106,7 +106,6 @@ CREATE TABLE credential_cleanups (
 
 CREATE INDEX credential_cleanups_due ON credential_cleanups (due_at, id);
 CREATE INDEX credential_cleanups_by_place ON credential_cleanups (backend, secret_key);
-CREATE INDEX credential_cleanups_by_provider ON credential_cleanups (provider_id);
 
 -- The internal backend's values, sealed for the purpose 'secret/<key>'.
 CREATE TABLE sealed_secrets (
