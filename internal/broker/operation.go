@@ -14,7 +14,8 @@ import (
 // after another, compensation included.
 const callsPerOp = 8
 
-// busyWait is how long a writer waits for another writer of the same provider.
+// busyWait is how long a writer waits at most for another writer of the same
+// provider, or for a deletion at the place that it wants.
 const busyWait = 10 * time.Second
 
 // opTime is how long an operation may take. Its claim lives a little longer, so
@@ -32,24 +33,33 @@ func (s *Service) opContext(ctx context.Context) (context.Context, context.Cance
 }
 
 // begin claims a provider, waiting for its turn while another operation holds it.
-func (s *Service) begin(ctx context.Context, id uuid.UUID, kind OpKind, incomplete bool) (Provider, Op, error) {
-	deadline := time.Now().Add(busyWait)
+func (s *Service) begin(ctx context.Context, id uuid.UUID, kind OpKind, incomplete bool) (p Provider, op Op, err error) {
+	err = s.waitTurn(ctx, func() (err error) {
+		op = s.newOp(kind)
+		p, err = s.store.BeginOp(ctx, id, op, s.now(), incomplete)
+		return err
+	})
+	if errors.Is(err, ErrNoRow) {
+		err = fail(CodeProviderNotFound, "no provider has this id")
+	}
+	return p, op, err
+}
+
+// waitTurn calls try until it returns something else than ErrBusy. It gives up while
+// there is still time for an operation's own work.
+func (s *Service) waitTurn(ctx context.Context, try func() error) error {
+	deadline := time.Now().Add(min(busyWait, s.opTime()/4))
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
-		op := s.newOp(kind)
-		p, err := s.store.BeginOp(ctx, id, op, s.now(), incomplete)
+		err := try()
 		switch {
-		case err == nil:
-			return p, op, nil
-		case errors.Is(err, ErrNoRow):
-			return p, op, fail(CodeProviderNotFound, "no provider has this id")
 		case !errors.Is(err, ErrBusy):
-			return p, op, err
+			return err
 		case time.Now().After(deadline):
-			return p, op, errBusy(err)
+			return errBusy(err)
 		}
 		select {
 		case <-ctx.Done():
-			return p, op, ctx.Err()
+			return ctx.Err()
 		case <-time.After(pause):
 		}
 	}

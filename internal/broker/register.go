@@ -173,10 +173,11 @@ func answerLost(err error) bool {
 // takeOver finishes the deletions that are pending for a place before something
 // new is written there.
 func (s *Service) takeOver(ctx context.Context, ref credentials.Ref, op Op) error {
-	pending, err := s.store.ClaimCleanupsAt(ctx, ref.Backend, ref.Key, s.now(), op.Until)
-	if errors.Is(err, ErrBusy) {
-		return errBusy(err)
-	}
+	var pending []Cleanup
+	err := s.waitTurn(ctx, func() (err error) {
+		pending, err = s.store.ClaimCleanupsAt(ctx, ref.Backend, ref.Key, s.now(), op.Until)
+		return err
+	})
 	if err != nil {
 		return err
 	}

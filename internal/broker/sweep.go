@@ -43,10 +43,21 @@ func (s *Service) SweepOnce(ctx context.Context) {
 	if !mine {
 		return
 	}
+	defer s.endSweep(ctx)
 	s.repairExpired(ctx)
 	s.runCleanups(ctx)
 	s.eraseOrphans(ctx)
 	s.pruneAudit(ctx)
+}
+
+// endSweep gives the lease back, so that a process that starts next sweeps at once.
+func (s *Service) endSweep(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if _, err := s.store.Lease(ctx, sweepLease, s.holder, s.now(), 0); err != nil {
+		s.log.WarnContext(ctx, "lease of the sweep not given back; it runs out by itself", "error", err)
+	}
+	s.log.DebugContext(ctx, "swept")
 }
 
 // repairExpired takes over operations whose process has died.

@@ -247,7 +247,8 @@ func (p *process) call(method, path string, body any) answer {
 	return p.send(method, path, body, http.Header{"X-Api-Key": {apiKey}})
 }
 
-func (p *process) send(method, path string, body any, header http.Header) answer {
+// request makes a request to the broker; a body that is not nil is sent as JSON.
+func (p *process) request(method, path string, body any, header http.Header) *http.Request {
 	p.t.Helper()
 	var reader io.Reader
 	if body != nil {
@@ -260,6 +261,12 @@ func (p *process) send(method, path string, body any, header http.Header) answer
 	for k, v := range header {
 		req.Header[k] = v
 	}
+	return req
+}
+
+func (p *process) send(method, path string, body any, header http.Header) answer {
+	p.t.Helper()
+	req := p.request(method, path, body, header)
 	client := &http.Client{Timeout: time.Minute, Transport: contract(p.t), CheckRedirect: noRedirect}
 	resp, err := client.Do(req)
 	require.NoError(p.t, err)
