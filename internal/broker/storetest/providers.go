@@ -85,6 +85,10 @@ var providerTests = []test{
 		require.ErrorIs(s, s.store.PublishProvider(s.ctx, p, op, e), broker.ErrLostOp)
 		require.Empty(s, s.events(audit.ProviderCreated))
 	}},
+	{"only a registration's operation publishes", func(s *suite) {
+		p := s.publish()
+		require.ErrorIs(s, s.store.PublishProvider(s.ctx, p, s.begin(p.ID, broker.OpUpdate)), broker.ErrLostOp)
+	}},
 	{"publishing is one transaction with its events", func(s *suite) {
 		p, op := s.reserve()
 		require.Error(s, s.store.PublishProvider(s.ctx, p, op, s.newEvent(audit.ProviderCreated, uuid.Nil), s.brokenEvent()))
