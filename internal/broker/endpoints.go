@@ -76,7 +76,7 @@ func (s *Service) withPair(ctx context.Context, p Provider, call func(credential
 	if refused(err) {
 		fresh, changed, reloadErr := s.creds.Reload(ctx, p.Credentials, pair)
 		if reloadErr != nil {
-			return tokens, s.secretError(p.Credentials, CodeCredentialsNotFoundAtFlow, reloadErr)
+			return tokens, s.noPair(ctx, p, reloadErr)
 		}
 		if changed {
 			tokens, err = call(fresh)

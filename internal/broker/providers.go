@@ -60,12 +60,18 @@ func (s *Service) flowPair(ctx context.Context, p Provider) (credentials.Pair, e
 	if err == nil {
 		return pair, nil
 	}
+	return credentials.Pair{}, s.noPair(ctx, p, err)
+}
+
+// noPair turns the failure to read the credentials for a flow of p into what the
+// caller sees.
+func (s *Service) noPair(ctx context.Context, p Provider, err error) *Error {
 	failure := s.secretError(p.Credentials, CodeCredentialsNotFoundAtFlow, err)
 	if failure.Code == CodeCredentialsNotFoundAtFlow {
 		s.learn(ctx, p, HealthCredentialsMissing, failure.Message)
 		s.noteState(ctx, p, credentials.Missing)
 	}
-	return credentials.Pair{}, failure
+	return failure
 }
 
 // noteState stores what a flow learned of the stored pair, if it is news.
