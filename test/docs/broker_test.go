@@ -36,8 +36,7 @@ type broker struct {
 // launch starts a broker and does not wait for it.
 func launch(t *testing.T, e env) *broker {
 	t.Helper()
-	folder, err := built()
-	require.NoError(t, err)
+	folder := built(t)
 	b := &broker{t: t, Dir: t.TempDir(), log: &servers.Log{}, done: make(chan struct{})}
 	b.cmd = exec.Command(filepath.Join(folder, "nexus-broker"), "serve", "--dev")
 	b.cmd.Dir = b.Dir
@@ -51,18 +50,25 @@ func launch(t *testing.T, e env) *broker {
 	require.NoError(t, b.cmd.Start())
 	go func() { _ = b.cmd.Wait(); close(b.done) }()
 	t.Cleanup(func() {
-		_ = b.cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-b.done:
-		case <-time.After(30 * time.Second):
-			_ = b.cmd.Process.Kill()
-			<-b.done
-		}
+		b.stop()
 		if t.Failed() {
-			t.Logf("log of the broker:\n%s", b.log)
+			t.Logf("what the broker printed last:\n%s", last(b.log.String(), 4000))
 		}
 	})
 	return b
+}
+
+func last(s string, n int) string { return s[max(0, len(s)-n):] }
+
+// stop asks the broker to end and waits for it.
+func (b *broker) stop() {
+	_ = b.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-b.done:
+	case <-time.After(30 * time.Second):
+		_ = b.cmd.Process.Kill()
+		<-b.done
+	}
 }
 
 var listening = regexp.MustCompile(`"msg":"listening","address":"([^"]+)"`)

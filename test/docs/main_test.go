@@ -10,13 +10,14 @@
 package docs_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-broker/nexus-broker/test/servers"
 )
@@ -26,24 +27,46 @@ func TestMain(m *testing.M) {
 		os.Exit(vaultCommand(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	code := servers.Main(m)
-	if folder, err := built(); err == nil {
-		_ = os.RemoveAll(folder)
+	if binary.folder != "" {
+		_ = os.RemoveAll(binary.folder)
 	}
 	os.Exit(code)
 }
 
-// built is a folder that holds nexus-broker, built once.
-var built = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "nexus-broker-docs-")
-	if err != nil {
-		return "", err
+// binary is the folder that holds nexus-broker, built when it is first needed.
+var binary struct {
+	once   sync.Once
+	folder string
+	err    error
+}
+
+func built(t *testing.T) (folder string) {
+	t.Helper()
+	binary.once.Do(func() {
+		if binary.folder, binary.err = os.MkdirTemp("", "nexus-broker-docs-"); binary.err != nil {
+			return
+		}
+		out, err := exec.Command("go", "build", "-o", binary.folder, "github.com/nexus-broker/nexus-broker/cmd/nexus-broker").CombinedOutput()
+		if err != nil {
+			binary.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	require.NoError(t, binary.err)
+	return binary.folder
+}
+
+// needsPrograms skips a test that runs commands, unless "make test" runs it; in CI it
+// fails instead.
+func needsPrograms(t *testing.T, names ...string) {
+	t.Helper()
+	if os.Getenv("NEXUS_TEST_SERVERS") != "1" {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("NEXUS_TEST_SERVERS is not 1: run the tests with 'make test'")
+		}
+		t.Skip("runs the commands of the documents: run 'make test'")
 	}
-	build := exec.Command("go", "build", "-o", filepath.Join(folder, "nexus-broker"),
-		"github.com/nexus-broker/nexus-broker/cmd/nexus-broker")
-	var out bytes.Buffer
-	build.Stdout, build.Stderr = &out, &out
-	if err := build.Run(); err != nil {
-		return "", fmt.Errorf("%w\n%s", err, out.String())
+	for _, name := range names {
+		_, err := exec.LookPath(name)
+		require.NoError(t, err, "the documents use %s: install it", name)
 	}
-	return folder, nil
-})
+}

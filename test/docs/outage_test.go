@@ -169,11 +169,12 @@ func TestOutagesAreBridged(t *testing.T) {
 				return
 			}
 			require.Equal(t, http.StatusOK, e.refresh(connection).Status)
-			require.Contains(t, e.b.log.String(), "serving expired client credentials while the secret backend is out")
 			v.Policy("broker", `path "other/*" { capabilities = ["read"] }`)
 			proxy.Up()
 			require.Eventually(t, func() bool { return e.refresh(connection).Code == "secret_backend_denied" },
 				20*time.Second, 200*time.Millisecond)
+			e.b.stop()
+			require.Contains(t, e.b.log.String(), "serving expired client credentials while the secret backend is out")
 		})
 	}
 }

@@ -41,10 +41,7 @@ type shell struct {
 // little else is in its environment.
 func newShell(t *testing.T, inputs map[string]string) *shell {
 	t.Helper()
-	for _, needed := range []string{"bash", "curl", "jq", "grep"} {
-		_, err := exec.LookPath(needed)
-		require.NoError(t, err, "the documents use %s: install it", needed)
-	}
+	needsPrograms(t, "bash", "curl", "jq", "grep")
 	s := &shell{t: t, dir: t.TempDir(), inputs: inputs, onInput: map[string]func(){}, errors: &servers.Log{}}
 	s.cmd = exec.Command("bash", "--noprofile", "--norc")
 	s.cmd.Dir = s.dir
@@ -83,12 +80,12 @@ func (s *shell) stop() {
 // program, which stands in for it.
 func programs(t *testing.T) string {
 	t.Helper()
-	folder, err := built()
-	require.NoError(t, err)
+	folder := built(t)
 	vault := os.Getenv("VAULT_BIN")
 	if vault == "" {
-		vault, err = os.Executable()
+		this, err := os.Executable()
 		require.NoError(t, err)
+		vault = this
 	}
 	bin := t.TempDir()
 	require.NoError(t, os.Symlink(filepath.Join(folder, "nexus-broker"), filepath.Join(bin, "nexus-broker")))

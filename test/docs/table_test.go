@@ -18,10 +18,13 @@ func table(t *testing.T, document, header string) map[string][]string {
 		if i < 2 { // the rest of the header, and the rule below it
 			continue
 		}
-		if !strings.HasPrefix(line, "| ") {
+		if !strings.HasPrefix(line, "|") {
 			break
 		}
-		cells := strings.Split(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |"), " | ")
+		cells := strings.Split(strings.Trim(line, "|"), "|")
+		for i, c := range cells {
+			cells[i] = strings.TrimSpace(c)
+		}
 		require.NotContains(t, rows, cells[0])
 		rows[cells[0]] = cells[1:]
 	}
