@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
 	"github.com/nexus-broker/nexus-broker/internal/broker"
-	"github.com/nexus-broker/nexus-broker/internal/credentials"
 )
 
 const racers = 16
@@ -173,7 +171,7 @@ var concurrencyTests = []test{
 	{"readers and writers get along", func(s *suite) {
 		p := s.publish()
 		c, _ := s.active(p.ID)
-		require.Equal(s, racers, s.race(nil, func(i int) error {
+		require.Equal(s, racers, s.race(nil, func(int) error {
 			for range 10 {
 				_, err := s.store.ReadToken(s.ctx, c.ID, s.newEvent(audit.TokenRetrieved, c.ID))
 				_, err2 := s.store.Providers(s.ctx, broker.Page{})
@@ -187,36 +185,4 @@ var concurrencyTests = []test{
 		}))
 		require.Len(s, s.events(audit.TokenRetrieved), racers*10)
 	}},
-}
-
-func testEndedContext(s *suite) {
-	p := s.publish()
-	c, token := s.active(p.ID)
-	op := s.newOp(broker.OpUpdate)
-	cancelled, cancel := context.WithCancelCause(s.ctx)
-	cancel(errors.New("the caller has gone"))
-	late, stop := context.WithDeadline(s.ctx, time.Now().Add(-time.Second))
-	defer stop()
-	for _, ctx := range []context.Context{cancelled, late} {
-		e := s.newEvent(audit.TokenRetrieved, c.ID)
-		for name, call := range map[string]func() error{
-			"Ping":             func() error { return s.store.Ping(ctx) },
-			"Provider":         func() error { _, err := s.store.Provider(ctx, p.ID); return err },
-			"Providers":        func() error { _, err := s.store.Providers(ctx, broker.Page{}); return err },
-			"ReserveProvider":  func() error { return s.store.ReserveProvider(ctx, s.newProvider(), s.newOp(broker.OpRegister)) },
-			"BeginOp":          func() error { _, err := s.store.BeginOp(ctx, p.ID, op, s.now, true); return err },
-			"EndOp":            func() error { return s.store.EndOp(ctx, p.ID, op, credentials.Ready, 1) },
-			"CreateConnection": func() error { return s.store.CreateConnection(ctx, c, e) },
-			"ReadToken":        func() error { _, err := s.store.ReadToken(ctx, c.ID, e); return err },
-			"ReplaceToken":     func() error { return s.store.ReplaceToken(ctx, c.ID, token.Sealed, broker.StoredToken{}, s.now, e) },
-			"Record":           func() error { return s.store.Record(ctx, e, e) },
-			"AuditEvents":      func() error { _, err := s.store.AuditEvents(ctx, audit.Filter{}); return err },
-			"Lease":            func() error { _, err := s.store.Lease(ctx, "x", "y", s.now, time.Hour); return err },
-		} {
-			require.ErrorIs(s, call(), ctx.Err(), name)
-		}
-	}
-	s.equalProvider(p, s.provider(p.ID))
-	require.Equal(s, token, s.token(c.ID))
-	require.Empty(s, s.events(audit.TokenRetrieved))
 }
