@@ -28,6 +28,8 @@ type authenticator struct {
 	method  method
 	log     *slog.Logger
 	onLogin func(error)
+	// unproven is unprovenFor; tests shorten it.
+	unproven time.Duration
 
 	ctx     context.Context // ends with Close
 	end     context.CancelFunc
@@ -48,7 +50,7 @@ var errClosed = fmt.Errorf("%w: the backend has been closed", secret.ErrUnavaila
 
 func newAuthenticator(c *conn, m method, opts Options) *authenticator {
 	a := &authenticator{
-		conn: c, method: m, log: opts.Logger, onLogin: opts.OnLogin,
+		conn: c, method: m, log: opts.Logger, onLogin: opts.OnLogin, unproven: unprovenFor,
 		renewed: make(chan struct{}, 1), refusals: newBackoff(time.Second),
 	}
 	a.ctx, a.end = context.WithCancel(context.Background())
@@ -113,10 +115,10 @@ func (a *authenticator) afterDenial(ctx context.Context, s *session) (*session, 
 			// Valid; or the server is in trouble, which the next request will see.
 			s.worked.Store(s.worked.Load() || ans.ok())
 			return nil, nil
-		case !ans.invalidToken() && (!a.method.again() || time.Since(s.since) < unprovenFor):
+		case !ans.invalidToken() && (!a.method.again() || time.Since(s.since) < a.unproven):
 			// No policy lets the token look itself up: most likely it is valid.
 			return nil, nil
-		case a.method.again() && !s.worked.Load() && time.Since(s.since) < unprovenFor:
+		case a.method.again() && !s.worked.Load() && time.Since(s.since) < a.unproven:
 			return nil, refused("the token of the last login is not valid: %s", a.method.remedy())
 		}
 		fresh, err := a.relogin(ctx, s)

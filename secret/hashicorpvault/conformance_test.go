@@ -84,16 +84,13 @@ func TestConformance(t *testing.T) {
 	closed.Down()
 
 	for name, cfg := range map[string]hashicorpvault.Config{
-		"V2TokenFile":      {PathPrefix: "nexus/providers", Login: token},
-		"V2AppRole":        {PathPrefix: "nexus/providers", Login: appRole},
-		"V2Root":           {Login: rootLogin(v)},
-		"V2PastedPrefix":   {PathPrefix: "/v1/secret/data/nexus/providers/", Login: token},
-		"V2FixedVersion":   {PathPrefix: "data/nexus//providers", KVVersion: 2, Login: appRole},
-		"V2MountInAFolder": {Mount: "/team/kv/", PathPrefix: "a", Login: rootLogin(v)},
-		"V2CASRequired":    {Mount: "strict", Login: rootLogin(v)},
-		"V1AppRole":        {Mount: "kv1", PathPrefix: "nexus/providers", Login: appRole},
-		"V1Root":           {Mount: "kv1", Login: rootLogin(v)},
-		"V1FixedVersion":   {Mount: "kv1", PathPrefix: "data", KVVersion: 1, Login: rootLogin(v)},
+		"V2TokenFile":          {PathPrefix: "nexus/providers", Login: token},
+		"V2AppRole":            {PathPrefix: "/v1/secret/data/nexus/providers/", Login: appRole},
+		"V2FixedVersion":       {PathPrefix: "data/nexus//providers", KVVersion: 2, Login: appRole},
+		"V2MountOfTwoSegments": {Mount: "/team/kv/", Login: rootLogin(v)},
+		"V2CASRequired":        {Mount: "strict", PathPrefix: "a", Login: rootLogin(v)},
+		"V1AppRole":            {Mount: "kv1", PathPrefix: "nexus/providers", Login: appRole},
+		"V1FixedVersion":       {Mount: "kv1", PathPrefix: "data", KVVersion: 1, Login: rootLogin(v)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

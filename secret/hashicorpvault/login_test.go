@@ -143,6 +143,29 @@ func TestAPolicyDenialIsNoReasonToLogIn(t *testing.T) {
 	}
 }
 
+func TestAnOldTokenIsReplacedOnlyIfItMayBeInvalid(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	v.Policy("rw", `path "secret/data/other/*" { capabilities = ["read"] }`)
+	for name, test := range map[string]struct {
+		settings map[string]any
+		logins   int
+	}{
+		"the lookup says that it is valid": {map[string]any{"token_no_default_policy": false}, 1},
+		"the lookup is denied":             {map[string]any{"token_no_default_policy": true}, 2},
+	} {
+		role, id := v.AppRole("r", []string{"rw"}, test.settings)
+		p.Forget()
+		b := open(t, below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)}), hashicorpvault.Options{})
+		hashicorpvault.TrustNoToken(b)
+		if _, err := b.Get(t.Context(), "a/b"); !isOnly(t, err, secret.ErrDenied) || errors.Is(err, secret.ErrLogin) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := len(p.Requests(servers.PathIs(loginPath))); n != test.logins {
+			t.Errorf("%s: %d logins, want %d", name, n, test.logins)
+		}
+	}
+}
+
 func TestAServerThatRefusesEveryTokenIsNotFloodedWithLogins(t *testing.T) {
 	n := 0
 	v := newFakeVault(t, func(w http.ResponseWriter, r *http.Request) {

@@ -345,7 +345,7 @@ func TestARotatedCAIsReadAgain(t *testing.T) {
 	var current atomic.Pointer[tls.Config]
 	serve := func(a *authority) { current.Store(&tls.Config{Certificates: []tls.Certificate{a.server(t)}}) }
 	serve(before)
-	v := newTLSServer(t, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load(), nil }}, oneSecret)
+	v := newTLSServer(t, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load(), nil }}, oneSecretOrVersion)
 	file := writeFile(t, "ca.pem", string(before.pem))
 	b := open(t, hashicorpvault.Config{Address: v.URL, KVVersion: 2, Login: staticToken, TLS: hashicorpvault.TLS{CACertFile: file}}, hashicorpvault.Options{})
 	if _, err := b.Get(t.Context(), "a/b"); err != nil {
@@ -358,6 +358,9 @@ func TestARotatedCAIsReadAgain(t *testing.T) {
 	}
 	replaceFile(t, file, string(after.pem))
 	for range 2 {
+		if err := b.Set(t.Context(), "a/b", "x"); err != nil {
+			t.Errorf("after the file has been replaced: %v", err)
+		}
 		if v, err := b.Get(t.Context(), "a/b"); err != nil || v != "v" {
 			t.Errorf("after the file has been replaced: %q, %v", v, err)
 		}
