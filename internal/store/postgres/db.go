@@ -62,9 +62,8 @@ func encode(values []any) []any {
 }
 
 // run bounds a call and, where a broken connection is no reason to fail, repeats it
-// once: if the server has certainly not carried it out, or repeatable says that it
-// does no harm.
-func (d *db) run(ctx context.Context, repeatable func() bool, call func(context.Context) error) error {
+// once: if again says that it does no harm.
+func (d *db) run(ctx context.Context, again func(error) bool, call func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	resets := d.resets.Load()
@@ -75,18 +74,15 @@ func (d *db) run(ctx context.Context, repeatable func() bool, call func(context.
 	if d.resets.CompareAndSwap(resets, resets+1) {
 		d.pool.Reset() // the other connections are most likely broken too
 	}
-	if pgconn.SafeToRetry(err) || repeatable() {
+	if again(err) {
 		err = call(ctx)
 	}
 	return translate(ctx, err)
 }
 
-func never() bool  { return false }
-func always() bool { return true }
-
 // Exec implements relational.DB.
 func (d *db) Exec(ctx context.Context, statement string, args ...any) (n int64, err error) {
-	err = d.run(ctx, never, func(ctx context.Context) error {
+	err = d.run(ctx, notDone, func(ctx context.Context) error {
 		n, err = exec(ctx, d.pool, statement, args)
 		return err
 	})
@@ -96,7 +92,7 @@ func (d *db) Exec(ctx context.Context, statement string, args ...any) (n int64, 
 // Query implements relational.DB.
 func (d *db) Query(ctx context.Context, statement string, args []any, each func(relational.Scan) error) error {
 	untouched := true
-	return d.run(ctx, func() bool { return untouched }, func(ctx context.Context) error {
+	return d.run(ctx, func(error) bool { return untouched }, func(ctx context.Context) error {
 		return query(ctx, d.pool, statement, args, func(scan relational.Scan) error {
 			untouched = false
 			return each(scan)
@@ -120,7 +116,7 @@ func (d *db) Change(ctx context.Context, statement string, args []any, events []
 	whole := "WITH changed AS (" + statement + " RETURNING 1), recorded AS (INSERT INTO audit_events (" +
 		relational.EventColumns + ") SELECT * FROM (VALUES " + eventRows(first, len(events)) +
 		") AS event WHERE EXISTS (SELECT 1 FROM changed)) SELECT count(*) FROM changed"
-	err = d.run(ctx, never, func(ctx context.Context) error {
+	err = d.run(ctx, notDone, func(ctx context.Context) error {
 		return query(ctx, d.pool, whole, args, func(scan relational.Scan) error { return scan(&n) })
 	})
 	return n, err
@@ -141,7 +137,7 @@ func eventRows(first, n int) string {
 // it; what a transaction relies on it locks.
 func (d *db) Atomically(ctx context.Context, f func(context.Context, relational.Tx) error) error {
 	begun := false
-	return d.run(ctx, func() bool { return !begun }, func(ctx context.Context) error {
+	return d.run(ctx, func(err error) bool { return !begun || notDone(err) }, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, d.pool, func(t pgx.Tx) error {
 			begun = true
 			return f(ctx, tx{t})

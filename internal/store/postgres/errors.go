@@ -16,6 +16,7 @@ import (
 // SQLSTATE codes (PostgreSQL documentation, "PostgreSQL Error Codes").
 const (
 	uniqueViolation = "23505"
+	adminShutdown   = "57P01"
 
 	classConnectionException  = "08"
 	classDataException        = "22"
@@ -56,4 +57,12 @@ func broken(err error) bool {
 		return strings.HasPrefix(pg.Code, classConnectionException) || strings.HasPrefix(pg.Code, classOperatorIntervention)
 	}
 	return pgconn.SafeToRetry(err) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// notDone reports whether a change whose connection broke was certainly not made: it
+// was not sent, or the server has ended the session instead of carrying it out, and
+// so has rolled back.
+func notDone(err error) bool {
+	var pg *pgconn.PgError
+	return pgconn.SafeToRetry(err) || errors.As(err, &pg) && pg.Code == adminShutdown
 }

@@ -42,28 +42,49 @@ func TestARestartOfTheServerIsSurvived(t *testing.T) {
 	cluster := servers.PostgresCluster(t, "fsync=off")
 	s := open(t, cluster.Database(t))
 	defer func() { _ = s.Close() }()
-	_, connection := addActive(t, s)
-	for range 5 { // several connections in the pool, all of them broken by the restart
-		done := make(chan error)
-		for range 8 {
-			go func() { done <- s.Ping(t.Context()) }()
-		}
-		for range 8 {
-			require.NoError(t, <-done)
-		}
+	provider, connection := addActive(t, s)
+	now := time.Now()
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: now.Add(time.Minute)}
+	for name, call := range map[string]func() error{
+		"ReadToken": func() error {
+			_, err := s.ReadToken(t.Context(), connection, retrieved(t.Context(), connection))
+			return err
+		},
+		"Provider": func() error { _, err := s.Provider(t.Context(), provider); return err },
+		"Record":   func() error { return s.Record(t.Context(), retrieved(t.Context(), connection)) },
+		"SetStatus": func() error {
+			return s.SetStatus(t.Context(), connection, broker.StatusActive, broker.StatusActive, now, retrieved(t.Context(), connection))
+		},
+		"BeginOp": func() error { _, err := s.BeginOp(t.Context(), provider, op, now, false); return err },
+	} {
+		busy(t, s)
+		cluster.Restart(t)
+		require.NoError(t, call(), "%s, the first call after a restart", name)
 	}
-	cluster.Restart(t)
-	_, err := s.ReadToken(t.Context(), connection, retrieved(t.Context(), connection))
-	require.NoError(t, err, "the first read after a restart")
-	_, err = s.ClaimConsent(t.Context(), uuid.New(), time.Now())
-	require.ErrorIs(t, err, broker.ErrNoRow)
-	require.NoError(t, s.Record(t.Context(), retrieved(t.Context(), connection)))
 	events, err := s.AuditEvents(t.Context(), audit.Filter{})
 	require.NoError(t, err)
-	require.Len(t, events, 2)
+	require.Len(t, events, 3, "nothing was recorded twice")
+}
 
+// busy puts several connections into the pool.
+func busy(t *testing.T, s *postgres.Store) {
+	t.Helper()
+	done := make(chan error)
+	for range 8 {
+		go func() { done <- s.Ping(t.Context()) }()
+	}
+	for range 8 {
+		require.NoError(t, <-done)
+	}
+}
+
+func TestAnOutageEndsWithTheServersReturn(t *testing.T) {
+	cluster := servers.PostgresCluster(t, "fsync=off")
+	s := open(t, cluster.Database(t))
+	defer func() { _ = s.Close() }()
+	_, connection := addActive(t, s)
 	cluster.Stop()
-	_, err = s.ReadToken(t.Context(), connection, retrieved(t.Context(), connection))
+	_, err := s.ReadToken(t.Context(), connection, retrieved(t.Context(), connection))
 	require.Error(t, err)
 	require.NotErrorIs(t, err, broker.ErrNoRow)
 	require.Error(t, s.Ping(t.Context()))
@@ -102,6 +123,16 @@ func TestWaitingForALockEndsWithTheContextOrTheCallTimeout(t *testing.T) {
 		_, err := s.BeginOp(t.Context(), provider, op, time.Now(), false)
 		return err == nil
 	}, 10*time.Second, 20*time.Millisecond)
+}
+
+func TestWithoutAnSSLModeTheServerMustSpeakTLS(t *testing.T) {
+	database := servers.Postgres(t) // which does not
+	plain, _, found := strings.Cut(database, "?sslmode=disable")
+	require.True(t, found)
+	for _, url := range []string{plain, plain + "?sslmode=require"} {
+		_, err := postgres.Open(t.Context(), postgres.Config{URL: url})
+		require.ErrorContains(t, err, "TLS")
+	}
 }
 
 func TestAnUnreachableServerIsAnErrorAtOnce(t *testing.T) {

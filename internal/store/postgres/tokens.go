@@ -29,7 +29,7 @@ func (s *Store) ReadToken(ctx context.Context, id uuid.UUID, e audit.Event) (v b
 	}
 	args := append([]any{id}, values...)
 	found := false
-	err = s.db.run(ctx, always, func(ctx context.Context) error {
+	err = s.db.run(ctx, func(error) bool { return true }, func(ctx context.Context) error {
 		return query(ctx, s.db.pool, readToken, args, func(scan relational.Scan) (err error) {
 			found = true
 			v, err = relational.ScanTokenView(scan)

@@ -36,7 +36,8 @@ type DB interface {
 	// Change is Exec that also inserts events, unless the statement changes no row.
 	Change(ctx context.Context, statement string, args []any, events []audit.Event) (int64, error)
 	// Atomically runs f in one transaction that sees the newest rows, and commits it
-	// if f returns nil. The context that f gets ends with the transaction's time.
+	// if f returns nil. The context that f gets ends with the transaction's time; f may
+	// run again after a transaction that was rolled back.
 	Atomically(ctx context.Context, f func(context.Context, Tx) error) error
 	// Close releases the connections.
 	Close() error
