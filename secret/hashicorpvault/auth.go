@@ -79,16 +79,12 @@ func (a *authenticator) close() {
 func (a *authenticator) session(ctx context.Context) (*session, error) {
 	changed := a.method.changed()
 	a.mu.Lock()
-	s, refusal := a.current, a.refusal
+	s := a.current
 	usable := s != nil && !(a.method.again() && s.expired(time.Now()))
-	waiting := refusal != nil && time.Now().Before(a.refusedUntil)
 	a.mu.Unlock()
-	switch {
-	case usable && (!changed || a.method.again()):
-		// A changed secret id matters at the next login only.
+	// A changed secret id matters at the next login only.
+	if usable && (!changed || a.method.again()) {
 		return s, nil
-	case waiting && !changed:
-		return nil, refusal
 	}
 	return a.relogin(ctx, s)
 }
