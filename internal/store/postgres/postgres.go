@@ -32,8 +32,10 @@ var (
 	_ internalbackend.Rows = (*Store)(nil)
 )
 
+// A row that is locked to be changed may be referred to all the same: the audit event
+// of a token that is handed out does not wait for its refresh.
 var dialect = relational.Dialect{
-	ForUpdate:   " FOR UPDATE",
+	ForUpdate:   " FOR NO KEY UPDATE",
 	SkipLocked:  " FOR UPDATE SKIP LOCKED",
 	AddressText: "host(ip_address)",
 }
