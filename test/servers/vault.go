@@ -44,6 +44,7 @@ func VaultTLS() VaultOption { return func(v *VaultServer) { v.tls = true } }
 //
 // It is the program of test/vaultdev, taken from VAULTDEV_BIN, else from CacheDir.
 // If VAULT_BIN names a "vault" or "bao" program, its "server -dev" is run instead.
+// What neither can prove is written beside vaultdev.
 func Vault(t TB, opts ...VaultOption) *VaultServer {
 	t.Helper()
 	enabled(t, "Vault")

@@ -7,6 +7,11 @@
 //
 //	{"addr":"127.0.0.1:43210","root_token":"root","unseal_key":"…"}
 //
+// What it cannot prove: namespaces (it ignores their header), standbys, performance
+// and disaster recovery replication, which only several nodes or the Enterprise
+// edition have, and the wording of other versions' errors. Tests play those at the
+// wire; with VAULT_BIN set they run on another server.
+//
 // SIGINT or SIGTERM ends it. It is a module of its own, so that Vault's several
 // hundred modules stay out of the broker's go.mod.
 package main
