@@ -45,7 +45,7 @@ func (s *Service) Begin(ctx context.Context, r ConsentRequest) (Consent, error) 
 		if errors.Is(err, ErrNoRow) {
 			return Consent{}, fail(CodeProviderNotFound, "no provider has this id")
 		}
-		return Consent{}, err
+		return Consent{}, unstorable(err, CodeMissingFields)
 	}
 	s.metrics.ConsentCreated(hasOpenID(r.Scopes))
 	return Consent{AuthURL: authURL, State: signed, Scopes: r.Scopes, ProviderID: p.ID}, nil

@@ -68,7 +68,15 @@ func (s *Service) reserve(ctx context.Context, p Provider) (Op, error) {
 	if errors.Is(err, ErrDuplicateName) {
 		return op, fail(CodeInvalidProviderName, fmt.Sprintf("a provider named %q exists", p.Profile.Name))
 	}
-	return op, err
+	return op, unstorable(err, CodeProviderCreationFailed)
+}
+
+// unstorable turns a text that the database cannot hold into the caller's fault.
+func unstorable(err error, code Code) error {
+	if errors.Is(err, ErrUnstorable) {
+		return &Error{Code: code, Err: err, Message: "a field holds a text that cannot be stored: too long, or not valid text"}
+	}
+	return err
 }
 
 // newRef decides where the credentials of a new provider lie.

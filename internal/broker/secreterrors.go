@@ -21,6 +21,10 @@ func (s *Service) secretError(ref credentials.Ref, missing Code, err error) *Err
 	switch {
 	case errors.Is(err, credentials.ErrNotAudited): // the database's fault
 		return &Error{Code: CodeInternal, Err: err, Message: "the use of the client credentials could not be recorded"}
+	case errors.Is(err, credentials.ErrNotConfigured):
+		return &Error{Code: CodeSecretBackendDenied, Err: err, Message: fmt.Sprintf(
+			"the credentials are kept in %s at %s, which this broker is not configured for; its operator must configure that backend or register the provider anew",
+			ref.Backend, ref.Key)}
 	case errors.Is(err, secret.ErrNotFound):
 		paths := s.creds.Paths(ref)
 		var m *credentials.MissingError

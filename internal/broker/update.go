@@ -79,7 +79,7 @@ func (s *Service) carryOut(ctx context.Context, c change, op Op) error {
 		if errors.Is(err, ErrDuplicateName) {
 			return fail(CodeInvalidProviderName, "a provider with this name exists")
 		}
-		return err
+		return unstorable(err, CodeProviderCreationFailed)
 	}
 	s.creds.Forget(c.before.Credentials)
 	for _, left := range step.add {

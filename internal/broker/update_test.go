@@ -218,3 +218,18 @@ func TestWritesFollowTheSelectedBackend(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, found, "nothing is left at the old place")
 }
+
+func TestTextsThatCannotBeStored(t *testing.T) {
+	h := newHouse(t, options{})
+	id := h.register("google")
+	in := broker.ProfileInput{Description: broker.Given("\xff")}
+	code(t, broker.CodeProviderCreationFailed, h.PatchProvider(t.Context(), id, in))
+	bad := h.profile("other")
+	bad.Description = broker.Given("\xff")
+	_, err := h.Register(t.Context(), bad)
+	code(t, broker.CodeProviderCreationFailed, err)
+	r := request(id)
+	r.WorkspaceID = "\xff"
+	_, err = h.Begin(t.Context(), r)
+	code(t, broker.CodeMissingFields, err)
+}

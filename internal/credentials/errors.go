@@ -14,12 +14,15 @@ import (
 var (
 	// ErrReadOnly: the broker is configured not to write credentials.
 	ErrReadOnly = errors.New("the broker does not write credentials (SECRET_READ_ONLY=true)")
+	// ErrNotConfigured: the row names a backend that this broker is not configured for.
+	// It comes with secret.ErrDenied.
+	ErrNotConfigured = errors.New("the secret backend is not configured")
 	// ErrTorn qualifies an error of Replace: the old pair could not be put back, so
 	// that the two values may not belong together.
 	ErrTorn = errors.New("the old credentials could not be put back")
 	// ErrLeftBehind qualifies an error of Create: a value that it had written, or may
 	// have written, could not be removed again.
-	ErrLeftBehind = errors.New("a value was left behind")
+	ErrLeftBehind = errors.New("a value may have been left behind")
 	// ErrNotAudited: the audit events could not be made durable, so that nothing was
 	// handed out. It is no failure of the secret backend.
 	ErrNotAudited = errors.New("the use of the credentials could not be audited")

@@ -69,7 +69,7 @@ func (s *Service) bridge(ctx context.Context, src *source, ref Ref, e *entry) Pa
 	s.metrics.CacheLookup(metrics.CacheStale)
 	if src.health.firstBridge() {
 		s.log.WarnContext(ctx, "serving expired client credentials while the secret backend is out",
-			"backend", src.name, "key", ref.Key, "for_at_most", s.cache.maxStale)
+			"backend", src.name, "key", ref.Key, "for_at_most", s.cache.maxStale.String())
 	}
 	return e.pair
 }

@@ -242,8 +242,7 @@ func (s *Service) sourceNamed(backend, key string) (*source, error) {
 	if src, ok := s.sources[backend]; ok {
 		return src, nil
 	}
-	return nil, fmt.Errorf("the credentials at %q are kept in %q, which this broker is not configured to use: %w",
-		key, backend, secret.ErrDenied)
+	return nil, fmt.Errorf("%w: the credentials at %q are kept in %q: %w", ErrNotConfigured, key, backend, secret.ErrDenied)
 }
 
 // writable is source for a call that writes.

@@ -29,6 +29,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	binaryDir = dir
 	path := filepath.Join(dir, "nexus-broker")
 	build := exec.Command("go", "build", "-race", "-o", path, "github.com/nexus-broker/nexus-broker/cmd/nexus-broker")
 	var out bytes.Buffer
@@ -39,6 +40,9 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+// binaryDir is where binary has built, "" if no test has needed it.
+var binaryDir string
+
 type buildError struct {
 	output string
 	err    error
@@ -48,8 +52,8 @@ func (e *buildError) Error() string { return e.err.Error() + "\n" + e.output }
 
 func TestMain(m *testing.M) {
 	code := servers.Main(m)
-	if path, err := binary(); err == nil && code >= 0 {
-		_ = os.RemoveAll(filepath.Dir(path))
+	if binaryDir != "" {
+		_ = os.RemoveAll(binaryDir)
 	}
 	os.Exit(code)
 }
