@@ -66,7 +66,7 @@ func runDemo(ctx context.Context, p program, keep bool) (err error) {
 	if err != nil {
 		return err
 	}
-	defer provider.Close()
+	defer func() { _ = provider.Close() }()
 
 	o := demo.Options{
 		Out: p.stdout, BrokerURL: a.url(), APIKey: c.Dev.APIKey.Reveal(),

@@ -350,7 +350,7 @@ func TestJSONTokenRequestAndScopeSwitches(t *testing.T) {
 	connection := h.connect(id, "email")
 	sent := h.op.LastRequest(oauthtest.Token)
 	require.Contains(t, sent.Header.Get("Content-Type"), "application/json")
-	require.NotContains(t, string(sent.Body), "email")
+	require.NotContains(t, sent.Body, "email")
 	_, err = h.Refresh(t.Context(), connection)
 	require.NoError(t, err)
 	require.Contains(t, h.op.LastRequest(oauthtest.Token).Header.Get("Content-Type"), "application/json")

@@ -65,7 +65,7 @@ func TestSpansReachACollectorAndHoldNoValue(t *testing.T) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://user:CANARY@op.example"+path+"?code=CANARY", strings.NewReader("client_secret=CANARY"))
 		require.NoError(t, err)
 		req.Header.Set("Authorization", "Basic CANARY")
-		_, err = provider.RoundTrip(req) //nolint:bodyclose // there is none
+		_, err = provider.RoundTrip(req)
 		require.Equal(t, path == "/down", err != nil)
 	}
 	tracing.Fail(span, "internal_error")

@@ -136,23 +136,28 @@ func (c *canary) searchDatabase(t *testing.T, driver, dsn string) {
 	require.NoError(t, err)
 	defer db.Close()
 	for _, table := range tablesOf(t, driver, db) {
-		rows, err := db.Query("SELECT * FROM " + table)
-		require.NoError(t, err)
-		columns, err := rows.Columns()
-		require.NoError(t, err)
-		for rows.Next() {
-			values := make([]any, len(columns))
-			for i := range values {
-				values[i] = new(sql.NullString)
-			}
-			require.NoError(t, rows.Scan(values...))
-			for i, v := range values {
-				c.search("database "+table+"."+columns[i], []byte(v.(*sql.NullString).String+"\n"))
-			}
-		}
-		require.NoError(t, rows.Err())
-		require.NoError(t, rows.Close())
+		c.searchTable(t, db, table)
 	}
+}
+
+func (c *canary) searchTable(t *testing.T, db *sql.DB, table string) {
+	t.Helper()
+	rows, err := db.Query("SELECT * FROM " + table)
+	require.NoError(t, err)
+	defer rows.Close()
+	columns, err := rows.Columns()
+	require.NoError(t, err)
+	for rows.Next() {
+		values := make([]any, len(columns))
+		for i := range values {
+			values[i] = new(sql.NullString)
+		}
+		require.NoError(t, rows.Scan(values...))
+		for i, v := range values {
+			c.search("database "+table+"."+columns[i], []byte(v.(*sql.NullString).String+"\n"))
+		}
+	}
+	require.NoError(t, rows.Err())
 }
 
 func tablesOf(t *testing.T, driver string, db *sql.DB) (names []string) {
