@@ -17,28 +17,31 @@ import (
 // TestTokensThatDoNotLast reads all the time while tokens of two seconds come and go.
 func TestTokensThatDoNotLast(t *testing.T) {
 	v, p := vaultWithSecret(t)
-	role := func(name string, settings map[string]any) hashicorpvault.Login {
+	role := func(name string, settings map[string]any) func() hashicorpvault.Login {
 		id, secretID := v.AppRole(name, []string{"rw"}, settings)
-		return hashicorpvault.AppRoleLogin{RoleID: id, SecretID: secret.NewValue(secretID)}
+		return func() hashicorpvault.Login {
+			return hashicorpvault.AppRoleLogin{RoleID: id, SecretID: secret.NewValue(secretID)}
+		}
 	}
-	token := func(settings map[string]any) hashicorpvault.Login {
-		return hashicorpvault.TokenLogin{Token: secret.NewValue(v.Token([]string{"rw"}, settings))}
+	token := func() hashicorpvault.Login {
+		// Nothing can help if it is not renewed in time: a machine under load gets longer.
+		return hashicorpvault.TokenLogin{Token: secret.NewValue(v.Token([]string{"rw"}, map[string]any{"period": "4s"}))}
 	}
 	for name, test := range map[string]struct {
-		login  hashicorpvault.Login
+		login  func() hashicorpvault.Login
 		logins int // at least
 	}{
-		"renewed for ever":        {token(map[string]any{"period": "2s"}), 0},
-		"AppRole, periodic":       {role("periodic", map[string]any{"token_period": "2s"}), 1},
-		"AppRole, batch":          {role("batch", map[string]any{"token_type": "batch", "token_ttl": "2s"}), 3},
-		"AppRole, longest life":   {role("max", map[string]any{"token_ttl": "2s", "token_max_ttl": "3s"}), 2},
-		"AppRole, explicit life":  {role("explicit", map[string]any{"token_ttl": "2s", "token_explicit_max_ttl": "3s"}), 2},
-		"AppRole, no self rights": {role("none", map[string]any{"token_ttl": "2s", "token_no_default_policy": true}), 3},
+		"token-periodic": {token, 0},
+		"periodic":       {role("periodic", map[string]any{"token_period": "2s"}), 1},
+		"batch":          {role("batch", map[string]any{"token_type": "batch", "token_ttl": "2s"}), 3},
+		"longest-life":   {role("longest-life", map[string]any{"token_ttl": "2s", "token_max_ttl": "3s"}), 2},
+		"explicit-life":  {role("explicit-life", map[string]any{"token_ttl": "2s", "token_explicit_max_ttl": "3s"}), 2},
+		"no-self-rights": {role("no-self-rights", map[string]any{"token_ttl": "2s", "token_no_default_policy": true}), 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			own := servers.NewFaultProxy(t, p.URL)
-			b := open(t, below(own, test.login), hashicorpvault.Options{})
+			b := open(t, below(own, test.login()), hashicorpvault.Options{})
 			for deadline := time.Now().Add(6 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 				wantV(t, b, "while tokens come and go")
 			}
@@ -50,7 +53,7 @@ func TestTokensThatDoNotLast(t *testing.T) {
 					t.Errorf("%s %s", r.Method, r.Path)
 				}
 			}
-			if ttl, ok := b.TokenTTL(); !ok || ttl > 3*time.Second {
+			if ttl, ok := b.TokenTTL(); !ok || ttl > 4*time.Second {
 				t.Errorf("the TTL is %s, %t", ttl, ok)
 			}
 		})

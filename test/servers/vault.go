@@ -196,8 +196,22 @@ func (v *VaultServer) Host() string { return strings.TrimPrefix(v.Addr, v.scheme
 // Log returns what the server has printed.
 func (v *VaultServer) Log() string { return v.log.String() }
 
-// Pause freezes the server: connections are accepted and never answered.
-func (v *VaultServer) Pause() { v.signal(syscall.SIGSTOP) }
+// Pause freezes the server: connections are accepted and never answered. The signal
+// takes effect some time after it was sent; Pause returns when it has.
+func (v *VaultServer) Pause() {
+	v.t.Helper()
+	v.signal(syscall.SIGSTOP)
+	impatient := *v.client
+	impatient.Timeout = 200 * time.Millisecond
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		resp, err := impatient.Get(v.Addr + "/v1/sys/health")
+		if err != nil {
+			return
+		}
+		_ = resp.Body.Close()
+	}
+	v.t.Fatalf("Vault: it answers although it has been stopped")
+}
 
 // Resume ends Pause.
 func (v *VaultServer) Resume() { v.signal(syscall.SIGCONT) }
