@@ -46,13 +46,11 @@ func describe(ctx context.Context, l *lab) ([]fact, error) {
 		{"Machine", fmt.Sprintf("%d cores (%s), %s of memory, %s", runtime.NumCPU(),
 			firstMatch(`(?m)^model name\s*:\s*(.+)$`, "/proc/cpuinfo"), memorySize(),
 			firstMatch(`^(\S+ \S+ \S+)`, "/proc/version"))},
-		{"Load average before (1, 5, 15 minutes)", firstMatch(`^(\S+ \S+ \S+)`, "/proc/loadavg") +
-			"; what else runs takes from every figure"},
 		{"Database", database},
 		{"Disk", fmt.Sprintf("writing 8 KiB and syncing it takes %s (median) where the database lies", millis(sync))},
 		{"Vault", fmt.Sprintf("%v, storage in memory, on loopback without TLS", health["version"])},
 		{"Load", "`wrk " + strings.Join(wrkFlags(l.load), " ") + " -s bench/load.lua`: closed loop, on the same cores as the broker and the database"},
-		{"Yardstick", "`pgbench " + strings.Join(pgbenchFlags(l.load), " ") + " -f read_and_insert.sql`, on the same cores too; figures are medians of " +
+		{"Yardstick", "`pgbench " + strings.Join(pgbenchFlags(l.load), " ") + " -f read_and_insert.sql` and `one_statement.sql`, on the same cores too; figures are medians of " +
 			number(l.rounds) + " rounds"},
 	}, nil
 }
@@ -99,6 +97,48 @@ func (l *lab) syncTime() (time.Duration, error) {
 		took = append(took, time.Since(began))
 	}
 	return median(took), nil
+}
+
+// idleLook is for how long it is watched what else runs on the machine.
+const idleLook = 2 * time.Second
+
+// othersBusy returns how busy the cores are while the benchmark does nothing, in
+// percent: what others take then they take from the figures too. -1 if it cannot
+// be told.
+func othersBusy(ctx context.Context) int {
+	busy1, all1 := processorTime()
+	select {
+	case <-time.After(idleLook):
+	case <-ctx.Done():
+	}
+	busy2, all2 := processorTime()
+	if all2 == all1 {
+		return -1
+	}
+	return int(100 * (busy2 - busy1) / (all2 - all1))
+}
+
+// processorTime reads the first line of /proc/stat (proc(5)): the time that all cores
+// together were busy, and all of their time.
+func processorTime() (busy, all int64) {
+	const idle, iowait, guest = 3, 4, 8 // the time of guests is part of the others
+	for i, field := range strings.Fields(firstMatch(`^cpu +(.+)`, "/proc/stat")) {
+		ticks, err := strconv.ParseInt(field, 10, 64)
+		if err != nil || i >= guest {
+			break
+		}
+		all += ticks
+		if i != idle && i != iowait {
+			busy += ticks
+		}
+	}
+	return busy, all
+}
+
+// busyFact tells how much else was going on.
+func busyFact(before, after int) fact {
+	return fact{"Besides", fmt.Sprintf("other work kept the cores %d %% busy before the run and %d %% after it; load average at the end %s",
+		before, after, firstMatch(`^(\S+ \S+ \S+)`, "/proc/loadavg"))}
 }
 
 func memorySize() string {

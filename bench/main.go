@@ -99,10 +99,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
+	before := othersBusy(ctx)
 	rows, failed := measureAll(ctx, l, o.only)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	machine = append(machine, busyFact(before, othersBusy(ctx)))
 	text := report(machine, rows, began, time.Since(began))
 	_, _ = io.WriteString(stdout, text)
 	if o.update && failed == nil {
