@@ -131,12 +131,15 @@ func (s *Service) exchange(ctx context.Context, conn Connection, cb Callback) (P
 	}
 	// The credentials are looked at before the state is used up: an outage of the
 	// vault leaves the consent as it is, for another try.
-	if _, err := s.flowPair(ctx, p); err != nil {
+	if _, err := s.flowPair(ctx, &p); err != nil {
 		return p, err
 	}
 	endpoints, err := s.endpoints(ctx, p, conn.Scopes)
 	if err != nil {
 		return p, err
+	}
+	if hasOpenID(conn.Scopes) && endpoints.Outage {
+		return p, fail(CodeUpstreamError, "the provider's OIDC discovery does not answer, so its ID token could not be verified; try again")
 	}
 	if cb.Issuer != "" && !endpoints.MatchesIssuer(cb.Issuer) {
 		s.note(ctx, audit.New(ctx, audit.OAuthError, conn.ID, map[string]any{"reason": "issuer mismatch"}))
@@ -174,7 +177,7 @@ func (s *Service) redeem(ctx context.Context, p Provider, conn Connection, endpo
 	var known *Error
 	switch {
 	case errors.As(err, &known): // the credentials' fault: the user may try again
-		if err := s.store.ReleaseConsent(ctx, conn.ID, conn.CodeVerifier); err != nil {
+		if err := s.release(ctx, conn); err != nil {
 			s.log.ErrorContext(ctx, "consent not released", "connection_id", conn.ID, "error", err)
 		}
 		return known
@@ -220,12 +223,27 @@ func (s *Service) checkIDToken(ctx context.Context, conn Connection, endpoints o
 
 // failConsent ends a consent for good and returns why.
 func (s *Service) failConsent(ctx context.Context, conn Connection, t audit.Type, data map[string]any, why *Error) error {
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
 	err := s.store.SetStatus(ctx, conn.ID, StatusPending, StatusFailed, s.now(), audit.New(ctx, t, conn.ID, data))
 	if err != nil {
 		s.log.ErrorContext(ctx, "connection not marked as failed", "connection_id", conn.ID, "error", err)
 		s.note(ctx, audit.New(ctx, audit.StatusUpdateFailed, conn.ID, nil))
 	}
 	return why
+}
+
+// release gives a claimed consent back, so that the user can try again.
+func (s *Service) release(ctx context.Context, conn Connection) error {
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
+	return s.store.ReleaseConsent(ctx, conn.ID, conn.CodeVerifier)
+}
+
+// afterwards returns a context for what has to be noted at the end of an exchange,
+// also of one that has used up its time.
+func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 }
 
 // activate stores the tokens of a consent and makes its connection active.
@@ -238,6 +256,9 @@ func (s *Service) activate(ctx context.Context, conn Connection, tokens oauth.To
 		return s.store.CompleteConnection(ctx, conn.ID, stored, s.now(), event)
 	})
 	if errors.Is(err, ErrNoRow) {
+		if now, readErr := s.store.Token(ctx, conn.ID); readErr == nil && now.Token.Sealed == stored.Sealed {
+			return nil // it was stored the first time, and the answer was lost
+		}
 		return errConnectionGone()
 	}
 	if err != nil {

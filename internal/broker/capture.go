@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -146,9 +147,9 @@ func (s *Service) tryOut(ctx context.Context, p Provider, entered oauth.TokenSet
 	if err != nil {
 		return &Error{Code: CodeInvalidCredentials, Err: err, Message: "the provider's api_base_url is not a usable URL"}
 	}
-	header, apply := s.captureHeader(p.Profile, entered)
-	if !apply {
-		return nil
+	header, apply, err := captureHeader(p.Profile, entered)
+	if err != nil || !apply {
+		return err
 	}
 	status, err := s.oauth.CheckAPI(ctx, target, header)
 	switch {
@@ -164,21 +165,30 @@ func (s *Service) tryOut(ctx context.Context, p Provider, entered oauth.TokenSet
 
 // captureHeader returns the request header that carries the credentials. It is
 // false for the types whose use of a request is more than a header.
-func (s *Service) captureHeader(p Profile, entered oauth.TokenSet) (http.Header, bool) {
-	h := http.Header{}
+func captureHeader(p Profile, entered oauth.TokenSet) (h http.Header, apply bool, err error) {
+	name, value := "Authorization", ""
 	switch p.AuthType {
 	case AuthAPIKey:
-		key := entered.Text("api_key").Reveal()
-		if p.AuthHeader == "" || http.CanonicalHeaderKey(p.AuthHeader) == "Authorization" {
-			h.Set("Authorization", "Bearer "+key)
+		value = entered.Text("api_key").Reveal()
+		if p.AuthHeader == "" || http.CanonicalHeaderKey(p.AuthHeader) == name {
+			value = "Bearer " + value
 		} else {
-			h.Set(p.AuthHeader, key)
+			name = p.AuthHeader
 		}
 	case AuthBasic:
 		pair := entered.Text("username").Reveal() + ":" + entered.Text("password").Reveal()
-		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair)))
+		value = "Basic " + base64.StdEncoding.EncodeToString([]byte(pair))
 	default:
-		return nil, false
+		return nil, false, nil
 	}
-	return h, true
+	switch {
+	case !headerName.MatchString(name):
+		return nil, false, fail(CodeInvalidCredentials, "the provider's auth_header is not the name of a header; its administrator must correct it")
+	case hasControl(value):
+		return nil, false, fail(CodeInvalidCredentials, "the credentials contain a control character")
+	}
+	return http.Header{http.CanonicalHeaderKey(name): {value}}, true, nil
 }
+
+// headerName is a field name (RFC 9110 §5.1).
+var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
 	"github.com/nexus-broker/nexus-broker/secret"
@@ -13,6 +14,8 @@ type change struct {
 	// reads: the credentials are touched, and old is what is stored, want what shall be.
 	reads     bool
 	old, want credentials.Pair
+	// anew: what is stored cannot be read and is deleted before want is written.
+	anew bool
 }
 
 // moves reports whether the credentials will lie elsewhere.
@@ -27,8 +30,8 @@ func (c change) writes() bool { return c.reads && (c.moves() || !c.old.Equal(c.w
 // writesBoth reports whether both values are replaced in place, so that a cut
 // between the two would leave a pair that does not fit together.
 func (c change) writesBoth() bool {
-	return c.reads && !c.moves() &&
-		!c.old.ClientID.Equal(c.want.ClientID) && !c.old.ClientSecret.Equal(c.want.ClientSecret)
+	return c.reads && !c.moves() && (c.anew ||
+		!c.old.ClientID.Equal(c.want.ClientID) && !c.old.ClientSecret.Equal(c.want.ClientSecret))
 }
 
 // planUpdate decides what an update does. It reads the stored pair only where that
@@ -44,6 +47,9 @@ func (s *Service) planUpdate(ctx context.Context, before Provider, in ProfileInp
 	if err := c.after.Profile.validate(); err != nil {
 		return c, err
 	}
+	if err := s.checkName(ctx, c); err != nil {
+		return c, err
+	}
 	switch current := before.Credentials; {
 	case current.IsZero():
 		return s.planFirstPair(c, given)
@@ -51,6 +57,25 @@ func (s *Service) planUpdate(ctx context.Context, before Provider, in ProfileInp
 		return s.planExternal(c, given)
 	}
 	return s.planManaged(ctx, c, in, given, patch)
+}
+
+// checkName finds a name that is taken before anything is copied to its place. The
+// database has the last word.
+func (s *Service) checkName(ctx context.Context, c change) error {
+	name := c.after.Profile.Name
+	if name == c.before.Profile.Name {
+		return nil
+	}
+	found, err := s.store.ProvidersByName(ctx, name)
+	if err != nil {
+		return err
+	}
+	for _, other := range found {
+		if other.ID != c.before.ID && other.Profile.Name == name {
+			return errNameTaken(name)
+		}
+	}
+	return nil
 }
 
 // planFirstPair: a provider without credentials gets some, or still needs none.
@@ -97,8 +122,8 @@ func (s *Service) refAfter(c change) credentials.Ref {
 func (s *Service) planManaged(ctx context.Context, c change, in ProfileInput, given credentials.Pair, patch bool) (change, error) {
 	current := c.before.Credentials
 	c.after.Credentials = s.refAfter(c)
-	// What an input leaves out is kept, but by a PUT on the internal backend.
-	keep := patch || current.Backend != credentials.Internal
+	// What an input leaves out is kept, but by a PUT where GET shows the values.
+	keep := patch || current.Backend != credentials.Internal || s.creds.External()
 	clears := patch && (in.ClientID.Null || in.ClientSecret.Null)
 	given0 := given.ClientID.IsZero() && given.ClientSecret.IsZero()
 	if keep && !clears && given0 && c.after.Credentials == current {
@@ -108,6 +133,9 @@ func (s *Service) planManaged(ctx context.Context, c change, in ProfileInput, gi
 	whatever := current
 	whatever.Optional = true // a missing value is what this update may repair
 	old, err := s.creds.Read(ctx, whatever)
+	if errors.Is(err, secret.ErrInvalid) && !given.ClientID.IsZero() && (c.after.Credentials.Public || !given.ClientSecret.IsZero()) {
+		return s.planAnew(c, given)
+	}
 	if err != nil {
 		return c, s.secretError(current, CodeCredentialsNotFoundAtFlow, err)
 	}
@@ -126,6 +154,18 @@ func (s *Service) planManaged(ctx context.Context, c change, in ProfileInput, gi
 		c.after.Credentials.Backend = s.creds.WriteTo()
 		c.after.Credentials.Generation++
 	}
+	c.after.Credentials.State = credentials.Ready
+	return c, nil
+}
+
+// planAnew: what is stored cannot be read, and the caller gives a whole new pair.
+func (s *Service) planAnew(c change, given credentials.Pair) (change, error) {
+	if err := completePair(c.after.Credentials, given); err != nil {
+		return c, err
+	}
+	c.reads, c.anew, c.want = true, true, given
+	c.after.Credentials.Backend = s.creds.WriteTo()
+	c.after.Credentials.Generation++
 	c.after.Credentials.State = credentials.Ready
 	return c, nil
 }

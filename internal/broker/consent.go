@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -51,10 +52,10 @@ func (s *Service) Begin(ctx context.Context, r ConsentRequest) (Consent, error) 
 	return Consent{AuthURL: authURL, State: signed, Scopes: r.Scopes, ProviderID: p.ID}, nil
 }
 
-// maxScopeBytes and maxWorkspaceBytes are what the columns and a URL can hold.
+// What a column and a URL can hold.
 const (
-	maxWorkspaceBytes = 255
-	maxURLBytes       = 8 * 1024
+	maxWorkspace = 255 // characters
+	maxURLBytes  = 8 * 1024
 )
 
 func (s *Service) checkConsent(ctx context.Context, r ConsentRequest) error {
@@ -65,7 +66,7 @@ func (s *Service) checkConsent(ctx context.Context, r ConsentRequest) error {
 	}
 	texts := append([]string{r.WorkspaceID}, r.Scopes...)
 	switch {
-	case len(r.WorkspaceID) > maxWorkspaceBytes || len(r.ReturnURL) > maxURLBytes:
+	case utf8.RuneCountInString(r.WorkspaceID) > maxWorkspace || len(r.ReturnURL) > maxURLBytes:
 		return fail(CodeMissingFields, "workspace_id has at most 255 characters and return_url 8192")
 	case slices.ContainsFunc(texts, hasControl):
 		return fail(CodeMissingFields, "workspace_id and scopes must not contain control characters")
@@ -103,7 +104,7 @@ func (s *Service) authURL(ctx context.Context, p Provider, c *Connection, signed
 }
 
 func (s *Service) authorizationURL(ctx context.Context, p Provider, c *Connection, signed string) (string, error) {
-	pair, err := s.flowPair(ctx, p)
+	pair, err := s.flowPair(ctx, &p)
 	if err != nil {
 		return "", err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/secret"
 )
 
 // DeleteProvider deletes a provider; one that is not there is fine. Its name is
@@ -29,8 +30,14 @@ func (s *Service) DeleteProvider(ctx context.Context, id uuid.UUID) error {
 		return err
 	}
 	if err := s.hide(ctx, p, op); err != nil {
-		s.end(ctx, id, op, p.Credentials.State, p.Credentials.Generation)
-		return err
+		switch s.fateOf(ctx, id, op, Provider.Deleted) {
+		case happened: // and what is noted for deletion is the sweep's
+		case notHappened:
+			s.end(ctx, id, op, p.Credentials.State, p.Credentials.Generation)
+			return err
+		default:
+			return err
+		}
 	}
 	s.creds.Forget(p.Credentials)
 	return nil
@@ -41,15 +48,18 @@ func (s *Service) hide(ctx context.Context, p Provider, op Op) error {
 	before := p.Credentials
 	p.DeletedAt, p.UpdatedAt = s.now(), s.now()
 	event := audit.New(ctx, audit.ProviderDeleted, uuid.Nil, providerData(p))
+	internal := before.Backend == credentials.Internal
 	switch {
-	case before.Managed && before.Backend == credentials.Internal:
-		return s.hideInternal(ctx, p, op, event)
 	case !before.Managed || s.creds.ReadOnly():
-		p.Credentials = credentials.Ref{}
+		if !internal { // there the connections still need them
+			p.Credentials = credentials.Ref{}
+		}
 		return s.store.DeleteProvider(ctx, p, op, nil, nil, event)
+	case internal:
+		return s.hideInternal(ctx, p, op, event)
 	}
 	p.Credentials = credentials.Ref{}
-	note := s.cleanupOf(p.ID, before, true, s.now().Add(s.opTime()))
+	note := s.cleanupOf(p.ID, before, true, s.now().Add(s.cleanupTime()))
 	if err := s.store.DeleteProvider(ctx, p, op, []Cleanup{note}, nil, event); err != nil {
 		return err
 	}
@@ -65,17 +75,21 @@ func (s *Service) hideInternal(ctx context.Context, p Provider, op Op, event aud
 		whatever := before
 		whatever.Optional = true
 		pair, err := s.creds.Read(ctx, whatever)
-		if err != nil {
+		switch {
+		case errors.Is(err, secret.ErrInvalid): // of no use to any connection
+			p.Credentials = credentials.Ref{}
+		case err != nil:
 			return s.secretError(before, CodeCredentialsNotFoundAtFlow, err)
+		default:
+			p.Credentials.Key = idKey(p.ID)
+			p.Credentials.Generation++
+			note, err := s.copyPair(ctx, p.ID, p.Credentials, op, pair)
+			if err != nil {
+				return err
+			}
+			drop = []uuid.UUID{note.ID}
 		}
-		p.Credentials.Key = idKey(p.ID)
-		p.Credentials.Generation++
-		note, err := s.copyPair(ctx, p.ID, p.Credentials, op, pair)
-		if err != nil {
-			return err
-		}
-		drop = []uuid.UUID{note.ID}
-		add = []Cleanup{s.cleanupOf(p.ID, before, true, s.now().Add(s.opTime()))}
+		add = []Cleanup{s.cleanupOf(p.ID, before, true, s.now().Add(s.cleanupTime()))}
 	}
 	if err := s.store.DeleteProvider(ctx, p, op, add, drop, event); err != nil {
 		return err // a copy that was made stays noted for deletion
@@ -113,10 +127,21 @@ func (s *Service) cleanUp(ctx context.Context, c Cleanup) error {
 	return s.store.FinishCleanup(ctx, c.ID)
 }
 
-// erase deletes what a note names. A value that cannot be proved to be ours stays
-// where it is and is reported; that ends the matter too.
+// erase deletes what a note names. Where the provider's row still points there the note
+// is out of date. A value that cannot be proved to be ours stays where it is and is
+// reported. Both end the matter.
 func (s *Service) erase(ctx context.Context, c Cleanup) error {
-	err := s.creds.Erase(ctx, c.Backend, c.Key, ownerOf(c.ProviderID, c.Generation), c.Published)
+	ctx, cancel := context.WithTimeout(ctx, s.cleanupTime())
+	defer cancel()
+	p, err := s.store.Provider(ctx, c.ProviderID)
+	switch {
+	case err != nil && !errors.Is(err, ErrNoRow):
+		return err
+	case err == nil && p.Credentials.Backend == c.Backend && p.Credentials.Key == c.Key:
+		s.log.InfoContext(ctx, "credentials that were noted for deletion are in use", "provider_id", p.ID, "backend", c.Backend, "key", c.Key)
+		return nil
+	}
+	err = s.creds.Erase(ctx, c.Backend, c.Key, ownerOf(c.ProviderID, c.Generation), c.Published)
 	var kept *credentials.NotOursError
 	if errors.As(err, &kept) {
 		s.log.WarnContext(ctx, "a value was left in place: it is not proved to be the broker's",

@@ -38,6 +38,7 @@ func (s *Service) endpoints(ctx context.Context, p Provider, scopes []string) (o
 	}
 	s.log.InfoContext(ctx, "discovery failed", "provider_id", p.ID, "error", err)
 	if own.AuthorizationEndpoint != "" && own.TokenEndpoint != "" {
+		own.Outage = unreachable(err)
 		return own, nil
 	}
 	s.learn(ctx, p, HealthUnreachable, "OIDC discovery failed")
@@ -68,7 +69,7 @@ func (p Profile) clientAuth(pair credentials.Pair) oauth.ClientAuth {
 // refuses them they are read again past the cache, and if they have changed the
 // call is made once more: that is how a rotation in the vault takes effect at once.
 func (s *Service) withPair(ctx context.Context, p Provider, call func(credentials.Pair) (oauth.TokenSet, error)) (oauth.TokenSet, error) {
-	pair, err := s.flowPair(ctx, p)
+	pair, err := s.flowPair(ctx, &p)
 	if err != nil {
 		return oauth.TokenSet{}, err
 	}

@@ -49,7 +49,7 @@ func (s *Service) learn(ctx context.Context, p Provider, status HealthStatus, me
 	if err := s.store.SetHealth(ctx, p.ID, h); err != nil {
 		s.log.WarnContext(ctx, "health of a provider not stored", "provider_id", p.ID, "error", err)
 	}
-	if status == HealthHealthy && p.Credentials.State == credentials.Missing {
+	if status == HealthHealthy && (p.Credentials.State == credentials.Missing || p.Credentials.State == credentials.Unknown) {
 		s.noteState(ctx, p, credentials.Ready)
 	}
 }

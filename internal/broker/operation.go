@@ -14,13 +14,19 @@ import (
 // after another, compensation included.
 const callsPerOp = 8
 
-// busyWait is how long a writer waits at most for another writer of the same
-// provider, or for a deletion at the place that it wants.
+// callsPerCleanup is the same for the deletion of one pair.
+const callsPerCleanup = 4
+
+// busyWait is how long a writer waits at most for another writer of the same provider.
 const busyWait = 10 * time.Second
 
 // opTime is how long an operation may take. Its claim lives a little longer, so
 // that a live operation has always given up before somebody takes over.
 func (s *Service) opTime() time.Duration { return callsPerOp * s.cfg.SecretTimeout }
+
+// cleanupTime is how long the deletion of one pair may take, and how long it is claimed
+// for. Whoever wants the place waits that long for a process that has died.
+func (s *Service) cleanupTime() time.Duration { return callsPerCleanup * s.cfg.SecretTimeout }
 
 func (s *Service) newOp(kind OpKind) Op {
 	return Op{ID: uuid.New(), Kind: kind, Until: s.now().Add(s.opTime() + 5*time.Second)}
@@ -34,7 +40,7 @@ func (s *Service) opContext(ctx context.Context) (context.Context, context.Cance
 
 // begin claims a provider, waiting for its turn while another operation holds it.
 func (s *Service) begin(ctx context.Context, id uuid.UUID, kind OpKind, incomplete bool) (p Provider, op Op, err error) {
-	err = s.waitTurn(ctx, func() (err error) {
+	err = s.waitTurn(ctx, min(busyWait, s.opTime()/4), func() (err error) {
 		op = s.newOp(kind)
 		p, err = s.store.BeginOp(ctx, id, op, s.now(), incomplete)
 		return err
@@ -45,10 +51,9 @@ func (s *Service) begin(ctx context.Context, id uuid.UUID, kind OpKind, incomple
 	return p, op, err
 }
 
-// waitTurn calls try until it returns something else than ErrBusy. It gives up while
-// there is still time for an operation's own work.
-func (s *Service) waitTurn(ctx context.Context, try func() error) error {
-	deadline := time.Now().Add(min(busyWait, s.opTime()/4))
+// waitTurn calls try until it returns something else than ErrBusy, or limit has passed.
+func (s *Service) waitTurn(ctx context.Context, limit time.Duration, try func() error) error {
+	deadline := time.Now().Add(limit)
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		err := try()
 		switch {
@@ -76,6 +81,39 @@ func (s *Service) end(ctx context.Context, id uuid.UUID, op Op, state credential
 	if err := s.store.EndOp(ctx, id, op, state, generation); err != nil {
 		s.log.WarnContext(ctx, "claim on a provider not given back; it runs out by itself",
 			"provider_id", id, "until", op.Until, "error", err)
+	}
+}
+
+// fate is what became of a step on the row whose answer was an error. The answer may
+// have been lost, and the step have taken place.
+type fate int
+
+const (
+	unknown     fate = iota // the sweep will see
+	notHappened             // the claim is still ours: what was written can be taken back
+	happened
+)
+
+// fateOf finds out what became of a step that would have ended op. took tells a row
+// on which the step has taken place.
+func (s *Service) fateOf(ctx context.Context, id uuid.UUID, op Op, took func(Provider) bool) fate {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opTime()/2)
+	defer cancel()
+	op.Until = s.now().Add(s.opTime()) // time to take things back
+	for tries := 0; ; tries++ {
+		err := s.store.KeepOp(ctx, id, op)
+		switch {
+		case err == nil:
+			return notHappened
+		case errors.Is(err, ErrLostOp):
+			if p, err := s.store.Provider(ctx, id); err == nil && took(p) {
+				return happened
+			}
+			return unknown
+		case tries == 3 || ctx.Err() != nil:
+			return unknown
+		}
+		time.Sleep(200 * time.Millisecond) // the database may be changing over
 	}
 }
 

@@ -2,10 +2,12 @@ package broker
 
 import (
 	"context"
+	"errors"
 
 	"github.com/google/uuid"
 
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/secret"
 )
 
 // Provider returns a provider as an administrator may see it. The client
@@ -53,23 +55,33 @@ func (s *Service) Providers(ctx context.Context, page Page) ([]Provider, error) 
 	return s.store.Providers(ctx, page)
 }
 
-// flowPair returns the credentials for a flow of p. It notes on the provider what a
-// failure tells.
-func (s *Service) flowPair(ctx context.Context, p Provider) (credentials.Pair, error) {
+// flowPair returns the credentials for a flow of p. If they are not where p says, the
+// row is read again: a rename may have moved them since, and p becomes the newer row.
+func (s *Service) flowPair(ctx context.Context, p *Provider) (credentials.Pair, error) {
 	pair, err := s.creds.Get(ctx, p.Credentials)
+	if errors.Is(err, secret.ErrNotFound) {
+		if now, rowErr := s.store.Provider(ctx, p.ID); rowErr == nil && now.Credentials != p.Credentials {
+			*p = now
+			pair, err = s.creds.Get(ctx, p.Credentials)
+		}
+	}
 	if err == nil {
 		return pair, nil
 	}
-	return credentials.Pair{}, s.noPair(ctx, p, err)
+	return credentials.Pair{}, s.noPair(ctx, *p, err)
 }
 
 // noPair turns the failure to read the credentials for a flow of p into what the
-// caller sees.
+// caller sees, and notes on the provider what it tells.
 func (s *Service) noPair(ctx context.Context, p Provider, err error) *Error {
 	failure := s.secretError(p.Credentials, CodeCredentialsNotFoundAtFlow, err)
-	if failure.Code == CodeCredentialsNotFoundAtFlow {
+	switch failure.Code {
+	case CodeCredentialsNotFoundAtFlow:
 		s.learn(ctx, p, HealthCredentialsMissing, failure.Message)
 		s.noteState(ctx, p, credentials.Missing)
+	case CodeCredentialsInvalid:
+		s.learn(ctx, p, HealthCredentialsMissing, failure.Message)
+		s.noteState(ctx, p, credentials.Unknown)
 	}
 	return failure
 }

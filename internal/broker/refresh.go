@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 
 	"github.com/google/uuid"
 
@@ -16,8 +17,14 @@ import (
 // end when its caller has gone: a rotated token that is not stored is lost.
 func (s *Service) Refresh(ctx context.Context, id uuid.UUID) (TokenAnswer, error) {
 	leader := false
-	shared := s.refreshes.DoChan(id.String(), func() (any, error) {
+	shared := s.refreshes.DoChan(id.String(), func() (_ any, err error) {
 		leader = true
+		defer func() { // there is no request here whose handler would recover
+			if r := recover(); r != nil {
+				s.log.ErrorContext(ctx, "panic during a refresh", "connection_id", id, "panic", r, "stack", string(debug.Stack()))
+				err = &Error{Code: CodeInternal, Message: "the refresh failed"}
+			}
+		}()
 		release, err := s.hold()
 		if err != nil {
 			return nil, err

@@ -45,15 +45,22 @@ func (s *Service) register(ctx context.Context, p Provider, pair credentials.Pai
 		return err
 	}
 	if p.Credentials, err = s.placeCredentials(ctx, p, op, pair); err != nil {
-		s.abandon(ctx, p.ID, op)
+		if !errors.Is(err, errNotNoted) {
+			s.abandon(ctx, p.ID, op)
+		}
 		return err
 	}
 	err = s.store.PublishProvider(ctx, p, op, audit.New(ctx, audit.ProviderCreated, uuid.Nil, providerData(p)))
-	if err != nil {
-		s.unregister(ctx, p, op)
-		return err
+	if err == nil {
+		return nil
 	}
-	return nil
+	switch s.fateOf(ctx, p.ID, op, func(Provider) bool { return true }) {
+	case happened:
+		return nil
+	case notHappened:
+		s.unregister(ctx, p, op)
+	}
+	return unstorable(err, CodeProviderCreationFailed)
 }
 
 // reserve takes the name. A reservation that a dead process left behind is cleared
@@ -66,9 +73,13 @@ func (s *Service) reserve(ctx context.Context, p Provider) (Op, error) {
 		err = s.store.ReserveProvider(ctx, p, op)
 	}
 	if errors.Is(err, ErrDuplicateName) {
-		return op, fail(CodeInvalidProviderName, fmt.Sprintf("a provider named %q exists", p.Profile.Name))
+		return op, errNameTaken(p.Profile.Name)
 	}
 	return op, unstorable(err, CodeProviderCreationFailed)
+}
+
+func errNameTaken(name string) *Error {
+	return fail(CodeInvalidProviderName, fmt.Sprintf("a provider named %q exists", name))
 }
 
 // unstorable turns a text that the database cannot hold into the caller's fault.
@@ -132,14 +143,15 @@ func (s *Service) placeCredentials(ctx context.Context, p Provider, op Op, pair 
 	switch {
 	case ref.IsZero():
 		return ref, nil
-	case !ref.Managed:
+	}
+	if err := s.takeOver(ctx, ref, op); err != nil {
+		return ref, err
+	}
+	if !ref.Managed {
 		if _, err := s.creds.Read(ctx, ref); err != nil {
 			return ref, s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
 		}
 		return ref, nil
-	}
-	if err := s.takeOver(ctx, ref, op); err != nil {
-		return ref, err
 	}
 	err := s.createPair(ctx, p.ID, ref, pair)
 	if CodeOf(err) == CodeCredentialsExist && ref.Backend == credentials.Internal {
@@ -153,18 +165,21 @@ func (s *Service) placeCredentials(ctx context.Context, p Provider, op Op, pair 
 // createPair writes a managed pair where none is.
 func (s *Service) createPair(ctx context.Context, id uuid.UUID, ref credentials.Ref, pair credentials.Pair) error {
 	err := s.creds.Create(ctx, ref, ownerOf(id, ref.Generation), pair)
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	var noted error
+	switch {
 	case errors.Is(err, credentials.ErrLeftBehind):
-		s.rememberCleanup(ctx, s.cleanupOf(id, ref, false, s.now()))
+		noted = s.rememberCleanup(ctx, s.cleanupOf(id, ref, false, s.now()))
 	case answerLost(err):
 		// A write without an answer may still take place after it was looked for: the
 		// sweep looks again later, or before that whoever wants the place.
 		note := s.cleanupOf(id, ref, false, s.now().Add(s.opTime()))
 		note.ClaimedUntil = time.Time{}
-		s.rememberCleanup(ctx, note)
+		noted = s.rememberCleanup(ctx, note)
 	}
+	err = errors.Join(err, noted)
 	if errors.Is(err, secret.ErrExists) {
 		return &Error{Code: CodeCredentialsExist, Err: err, Details: map[string]any{"paths": s.creds.Paths(ref)},
 			Message: fmt.Sprintf("%s holds credentials at %s that the broker did not write; register without client_id and client_secret to use them",
@@ -178,11 +193,12 @@ func answerLost(err error) bool {
 	return errors.Is(err, secret.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
-// takeOver finishes the deletions that are pending for a place before something
-// new is written there.
+// takeOver finishes the deletions that are pending for a place before something new
+// lies there. A value without a mark may be what the caller has put there for the
+// purpose: it stays.
 func (s *Service) takeOver(ctx context.Context, ref credentials.Ref, op Op) error {
 	var pending []Cleanup
-	err := s.waitTurn(ctx, func() (err error) {
+	err := s.waitTurn(ctx, s.cleanupTime()+time.Second, func() (err error) {
 		pending, err = s.store.ClaimCleanupsAt(ctx, ref.Backend, ref.Key, s.now(), op.Until)
 		return err
 	})
@@ -190,6 +206,7 @@ func (s *Service) takeOver(ctx context.Context, ref credentials.Ref, op Op) erro
 		return err
 	}
 	for _, c := range pending {
+		c.Published = false
 		if err := s.cleanUp(ctx, c); err != nil {
 			return s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
 		}
@@ -211,8 +228,8 @@ func (s *Service) unregister(ctx context.Context, p Provider, op Op) {
 			continue
 		}
 		note := s.cleanupOf(p.ID, ref, false, s.now())
-		if err := s.erase(ctx, note); err != nil {
-			s.rememberCleanup(ctx, note)
+		if err := s.erase(ctx, note); err != nil && s.rememberCleanup(ctx, note) != nil {
+			return // the reservation tells the sweep
 		}
 	}
 	s.abandon(ctx, p.ID, op)
@@ -224,12 +241,17 @@ func (s *Service) abandon(ctx context.Context, id uuid.UUID, op Op) {
 	}
 }
 
-// rememberCleanup leaves a deletion to the sweep. If the database does not take it
-// either, the reservation that is still there tells the sweep the same.
-func (s *Service) rememberCleanup(ctx context.Context, c Cleanup) {
+// errNotNoted: a deletion could not be left to the sweep. The reservation must stay,
+// which tells the sweep the same.
+var errNotNoted = errors.New("a deletion of credentials could not be noted")
+
+// rememberCleanup leaves a deletion to the sweep.
+func (s *Service) rememberCleanup(ctx context.Context, c Cleanup) error {
 	if err := s.store.AddCleanups(ctx, c); err != nil {
 		s.log.ErrorContext(ctx, "deletion of credentials not noted", "backend", c.Backend, "key", c.Key, "error", err)
+		return errNotNoted
 	}
+	return nil
 }
 
 func (s *Service) errExternal(ref credentials.Ref, why string) *Error {

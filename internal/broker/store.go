@@ -144,6 +144,10 @@ type ProviderStore interface {
 	// which frees its name, and ends op. Cleanups are added and dropped as in
 	// UpdateProvider. ErrLostOp.
 	DeleteProvider(ctx context.Context, p Provider, op Op, add []Cleanup, drop []uuid.UUID, events ...audit.Event) error
+	// KeepOp prolongs a claim, also one that has run out and that nobody has taken over,
+	// to op.Until. It waits for whatever is still being committed on the row, so that
+	// ErrLostOp is final.
+	KeepOp(ctx context.Context, id uuid.UUID, op Op) error
 	// EndOp gives the claim back and sets the credentials' state and generation. Not an
 	// error if the claim is lost.
 	EndOp(ctx context.Context, id uuid.UUID, op Op, state credentials.State, generation int64) error

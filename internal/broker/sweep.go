@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/secret"
 )
 
 const (
@@ -33,14 +34,7 @@ func (s *Service) Sweep(ctx context.Context) {
 // credentials that nobody needs any more, and audit events past their time. Of several
 // replicas one sweeps at a time; the others return at once.
 func (s *Service) SweepOnce(ctx context.Context) {
-	mine, err := s.store.Lease(ctx, sweepLease, s.holder, s.now(), 2*sweepEvery)
-	if err != nil {
-		if ctx.Err() == nil {
-			s.log.WarnContext(ctx, "sweep skipped: the database does not answer", "error", err)
-		}
-		return
-	}
-	if !mine {
+	if !s.sweeping(ctx) {
 		return
 	}
 	defer s.endSweep(ctx)
@@ -48,6 +42,19 @@ func (s *Service) SweepOnce(ctx context.Context) {
 	s.runCleanups(ctx)
 	s.eraseOrphans(ctx)
 	s.pruneAudit(ctx)
+}
+
+// sweeping takes the lease of the sweep, or prolongs it: a sweep of a backend that does
+// not answer takes its time. It is false when somebody else sweeps, or ctx has ended.
+func (s *Service) sweeping(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	mine, err := s.store.Lease(ctx, sweepLease, s.holder, s.now(), 2*sweepEvery)
+	if err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "no sweep: the database does not answer", "error", err)
+	}
+	return mine && err == nil
 }
 
 // endSweep gives the lease back, so that a process that starts next sweeps at once.
@@ -68,12 +75,15 @@ func (s *Service) repairExpired(ctx context.Context) {
 		return
 	}
 	for _, e := range expired {
+		if ctx.Err() != nil {
+			return
+		}
 		s.repair(ctx, e)
 	}
 }
 
 func (s *Service) repair(ctx context.Context, e ExpiredOp) {
-	ctx, cancel := s.opContext(ctx)
+	ctx, cancel := context.WithTimeout(ctx, s.opTime())
 	defer cancel()
 	op := s.newOp(OpRepair)
 	p, err := s.store.BeginOp(ctx, e.Provider.ID, op, s.now(), false)
@@ -85,37 +95,46 @@ func (s *Service) repair(ctx context.Context, e ExpiredOp) {
 		s.unregister(ctx, p, op)
 		return
 	}
-	s.end(ctx, p.ID, op, s.stateAfterCut(ctx, p), p.Credentials.Generation+1)
+	state, err := s.stateAfterCut(ctx, p)
+	if err != nil {
+		return // the claim runs out, and the next sweep looks again
+	}
+	s.end(ctx, p.ID, op, state, p.Credentials.Generation+1)
 }
 
 // stateAfterCut tells from the marks of the values whether an update that was cut
 // off has left a pair that fits together: both written by it, or neither.
-func (s *Service) stateAfterCut(ctx context.Context, p Provider) credentials.State {
+func (s *Service) stateAfterCut(ctx context.Context, p Provider) (credentials.State, error) {
 	ref := p.Credentials
 	if ref.State != credentials.Incomplete {
-		return ref.State
+		return ref.State, nil
 	}
 	id, sec, err := s.creds.Marks(ctx, ref)
-	if err != nil {
-		return credentials.Incomplete
+	switch {
+	case errors.Is(err, secret.ErrInvalid):
+		return credentials.Incomplete, nil
+	case err != nil:
+		return credentials.Incomplete, err
 	}
 	wroteID := id.ProviderID == p.ID && id.Generation > ref.Generation
 	wroteSecret := sec.ProviderID == p.ID && sec.Generation > ref.Generation
 	if wroteID == wroteSecret {
-		return credentials.Ready
+		return credentials.Ready, nil
 	}
-	return credentials.Incomplete
+	return credentials.Incomplete, nil
 }
 
-// runCleanups deletes the credentials that are noted for deletion.
+// runCleanups deletes the credentials that are noted for deletion, one claim at a time.
 func (s *Service) runCleanups(ctx context.Context) {
-	due, err := s.store.ClaimCleanups(ctx, s.now(), s.now().Add(s.opTime()+5*time.Second), sweepBatch)
-	if err != nil {
-		s.log.WarnContext(ctx, "pending deletions not looked up", "error", err)
-		return
-	}
-	for _, c := range due {
-		s.cleanUpNow(ctx, c)
+	for !s.creds.ReadOnly() && s.sweeping(ctx) {
+		due, err := s.store.ClaimCleanups(ctx, s.now(), s.now().Add(s.cleanupTime()), 1)
+		if err != nil {
+			s.log.WarnContext(ctx, "pending deletions not looked up", "error", err)
+		}
+		if len(due) == 0 {
+			return
+		}
+		s.cleanUpNow(ctx, due[0])
 	}
 }
 
@@ -131,13 +150,19 @@ func (s *Service) postpone(ctx context.Context, c Cleanup, cause error) {
 // eraseOrphans deletes the internal credentials of deleted providers whose last
 // active connection has ended.
 func (s *Service) eraseOrphans(ctx context.Context) {
+	if s.creds.ReadOnly() {
+		return
+	}
 	orphans, err := s.store.Orphans(ctx, credentials.Internal, sweepBatch)
 	if err != nil {
 		s.log.WarnContext(ctx, "credentials of deleted providers not looked up", "error", err)
 		return
 	}
 	for _, p := range orphans {
-		note := s.cleanupOf(p.ID, p.Credentials, true, s.now().Add(s.opTime()))
+		if ctx.Err() != nil {
+			return
+		}
+		note := s.cleanupOf(p.ID, p.Credentials, true, s.now().Add(s.cleanupTime()))
 		switch err := s.store.DetachCredentials(ctx, p.ID, note); {
 		case err == nil:
 			s.creds.Forget(p.Credentials)

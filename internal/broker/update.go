@@ -64,21 +64,31 @@ func (s *Service) visible(ctx context.Context, id uuid.UUID) (Provider, error) {
 }
 
 // carryOut writes what has been planned, under a claim on the row: the credentials
-// first, then the row. If a step fails the ones before it are undone.
+// first, then the row. If a step fails the ones before it are undone, unless nobody can
+// tell whether the row has been switched: then the sweep sees to it.
 func (s *Service) carryOut(ctx context.Context, c change, op Op) error {
 	step, err := s.writeCredentials(ctx, &c, op)
-	if err == nil {
-		err = s.store.UpdateProvider(ctx, c.after, op, step.add, step.drop,
-			audit.New(ctx, audit.ProviderUpdated, uuid.Nil, providerData(c.after)))
-		if err != nil && step.undo != nil {
-			step.state, step.generation = step.undo()
-		}
-	}
 	if err != nil {
 		s.end(ctx, c.before.ID, op, step.state, step.generation)
-		if errors.Is(err, ErrDuplicateName) {
-			return fail(CodeInvalidProviderName, "a provider with this name exists")
+		return err
+	}
+	err = s.store.UpdateProvider(ctx, c.after, op, step.add, step.drop,
+		audit.New(ctx, audit.ProviderUpdated, uuid.Nil, providerData(c.after)))
+	if err != nil {
+		switch s.fateOf(ctx, c.before.ID, op, c.took) {
+		case happened:
+			err = nil
+		case notHappened:
+			if step.undo != nil {
+				step.state, step.generation = step.undo()
+			}
+			s.end(ctx, c.before.ID, op, step.state, step.generation)
 		}
+	}
+	switch {
+	case errors.Is(err, ErrDuplicateName):
+		return errNameTaken(c.after.Profile.Name)
+	case err != nil:
 		return unstorable(err, CodeProviderCreationFailed)
 	}
 	s.creds.Forget(c.before.Credentials)
@@ -86,6 +96,11 @@ func (s *Service) carryOut(ctx context.Context, c change, op Op) error {
 		s.cleanUpNow(ctx, left)
 	}
 	return nil
+}
+
+// took reports whether the row is as the change wants it.
+func (c change) took(p Provider) bool {
+	return p.UpdatedAt.Equal(c.after.UpdatedAt) && p.Credentials.Generation == c.after.Credentials.Generation
 }
 
 // step is what writing the credentials of a change has come to.
@@ -107,6 +122,11 @@ func (s *Service) writeCredentials(ctx context.Context, c *change, op Op) (step,
 	case after == before, after.IsZero():
 		return unchanged, nil
 	case !after.Managed:
+		if c.moves() {
+			if err := s.takeOver(ctx, after, op); err != nil {
+				return unchanged, err
+			}
+		}
 		return unchanged, s.checkReadable(ctx, *c)
 	case !c.writes():
 		return unchanged, nil
@@ -137,6 +157,14 @@ func (s *Service) replacePair(ctx context.Context, c change) (step, error) {
 	// Both places are meant, unless the client was public and stays so.
 	ref.Public = before.Public && ref.Public
 	done := step{state: before.State, generation: ref.Generation}
+	if c.anew {
+		done.state = credentials.Incomplete
+		if err := s.creds.Erase(ctx, ref.Backend, ref.Key, owner, true); err != nil {
+			return done, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
+		}
+		done.undo = func() (credentials.State, int64) { return credentials.Incomplete, ref.Generation }
+		return done, s.createPair(ctx, c.before.ID, ref, c.want)
+	}
 	if err := s.creds.Replace(ctx, ref, owner, c.old, c.want); err != nil {
 		if errors.Is(err, credentials.ErrTorn) {
 			done.state = credentials.Incomplete
@@ -171,7 +199,7 @@ func (s *Service) movePair(ctx context.Context, c *change, op Op) (step, error) 
 	}
 	done.drop = []uuid.UUID{note.ID}
 	if !before.IsZero() {
-		done.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.now().Add(s.opTime()))}
+		done.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.now().Add(s.cleanupTime()))}
 	}
 	done.undo = func() (credentials.State, int64) {
 		s.cleanUpNow(ctx, note)

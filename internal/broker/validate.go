@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/nexus-broker/nexus-broker/internal/oauth"
 	"github.com/nexus-broker/nexus-broker/secret"
@@ -18,10 +19,10 @@ var authTypes = []string{
 	AuthOAuth2, AuthAPIKey, AuthBasic, AuthHeader, AuthQueryParam, AuthHMACPayload, AuthAWSSigV4,
 }
 
-// Bytes of the columns that have a limit.
+// Characters of the columns that have a limit.
 const (
-	maxNameBytes     = 255
-	maxCategoryBytes = 100
+	maxName     = 255
+	maxCategory = 100
 )
 
 // apply returns the profile after in: of p every member is kept that in leaves
@@ -62,7 +63,7 @@ func (p Profile) public() bool {
 
 // validate checks a profile as a whole, apart from its credentials.
 func (p Profile) validate() *Error {
-	if !providerName.MatchString(p.Name) || len(p.Name) > maxNameBytes {
+	if !providerName.MatchString(p.Name) || len(p.Name) > maxName {
 		return fail(CodeInvalidProviderName,
 			"the name must match ^[a-z0-9-]+$ and have at most 255 characters")
 	}
@@ -96,32 +97,49 @@ func (p Profile) validateEndpoints() *Error {
 func (p Profile) validateTexts() *Error {
 	texts := append([]string{
 		p.AuthHeader, p.AuthURL, p.TokenURL, p.Issuer, p.APIBaseURL, p.UserInfoEndpoint,
-		p.RevocationURL, p.Description, p.Category, string(p.Params),
+		p.RevocationURL, p.Description, p.Category,
 	}, p.Scopes...)
-	for _, t := range texts {
-		if strings.ContainsRune(t, 0) || strings.Contains(t, `\u0000`) {
-			return fail(CodeProviderCreationFailed, "a field contains a NUL character")
-		}
+	if slices.ContainsFunc(texts, func(t string) bool { return strings.ContainsRune(t, 0) }) {
+		return fail(CodeProviderCreationFailed, "a field contains a NUL character")
 	}
-	if len(p.Category) > maxCategoryBytes {
+	if utf8.RuneCountInString(p.Category) > maxCategory {
 		return fail(CodeProviderCreationFailed, "category has at most 100 characters")
 	}
 	if !p.Params.IsZero() {
-		var object map[string]json.RawMessage
-		if json.Unmarshal(p.Params, &object) != nil {
+		var object map[string]any
+		switch {
+		case json.Unmarshal(p.Params, &object) != nil:
 			return fail(CodeProviderCreationFailed, "params must be a JSON object")
+		case holdsNUL(object):
+			return fail(CodeProviderCreationFailed, "params contain a NUL character")
 		}
 	}
-	urls := map[string]string{
-		"auth_url": p.AuthURL, "token_url": p.TokenURL, "issuer": p.Issuer,
-		"revocation_url": p.RevocationURL,
-	}
-	for name, u := range urls {
-		if err := checkURL(u); err != nil {
-			return fail(CodeProviderCreationFailed, name+": "+err.Error())
+	for _, u := range []struct{ name, url string }{
+		{"auth_url", p.AuthURL}, {"token_url", p.TokenURL}, {"issuer", p.Issuer}, {"revocation_url", p.RevocationURL},
+	} {
+		if err := checkURL(u.url); err != nil {
+			return fail(CodeProviderCreationFailed, u.name+": "+err.Error())
 		}
 	}
 	return nil
+}
+
+// holdsNUL reports whether a decoded JSON value has a NUL in a name or a text, which
+// PostgreSQL's jsonb cannot hold.
+func holdsNUL(v any) bool {
+	switch v := v.(type) {
+	case string:
+		return strings.ContainsRune(v, 0)
+	case []any:
+		return slices.ContainsFunc(v, holdsNUL)
+	case map[string]any:
+		for name, member := range v {
+			if holdsNUL(name) || holdsNUL(member) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // checkURL accepts "" and absolute http(s) URLs without user information.

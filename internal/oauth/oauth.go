@@ -50,6 +50,9 @@ type Metadata struct {
 	JWKSURI               string
 	RevocationEndpoint    string
 	SigningAlgs           []string // id_token_signing_alg_values_supported
+	// Outage: this is not what discovery says, since that did not answer when it was
+	// asked. An ID token cannot be verified with it.
+	Outage bool
 }
 
 // AuthRequest is an authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3).

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -87,13 +88,60 @@ func (t TokenSet) Merge(update TokenSet) TokenSet {
 	return TokenSet{fields: &merged}
 }
 
-// Without returns the set without the named members.
-func (t TokenSet) Without(names ...string) TokenSet {
+// WithoutAtAnyDepth returns the set without the named members, also those of objects
+// within: Slack, for one, puts a user's refresh token below authed_user. What holds
+// none of them is kept exactly as it came.
+func (t TokenSet) WithoutAtAnyDepth(names ...string) TokenSet {
 	rest := maps.Clone(t.all())
 	for _, n := range names {
 		delete(rest, n)
 	}
+	for name, raw := range rest {
+		if stripped, changed := stripMembers(raw, names); changed {
+			rest[name] = stripped
+		}
+	}
 	return TokenSet{fields: &rest}
+}
+
+// stripMembers returns raw without the named members of its objects, and whether it
+// had any.
+func stripMembers(raw json.RawMessage, names []string) (stripped json.RawMessage, changed bool) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber() // numbers stay as written
+	var v any
+	if d.Decode(&v) != nil || !deleteMembers(v, names) {
+		return raw, false
+	}
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	if e.Encode(v) != nil {
+		return json.RawMessage("null"), true // cannot happen: v was JSON
+	}
+	return bytes.TrimSpace(out.Bytes()), true
+}
+
+// deleteMembers deletes the named members of every object in v, and reports whether
+// there were any.
+func deleteMembers(v any, names []string) (deleted bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, n := range names {
+			if _, ok := v[n]; ok {
+				delete(v, n)
+				deleted = true
+			}
+		}
+		for _, inner := range v {
+			deleted = deleteMembers(inner, names) || deleted
+		}
+	case []any:
+		for _, inner := range v {
+			deleted = deleteMembers(inner, names) || deleted
+		}
+	}
+	return deleted
 }
 
 // String shows nothing of the set.

@@ -60,6 +60,12 @@ func (s *Store) BeginOp(
 	return p, err
 }
 
+// KeepOp prolongs a claim.
+func (s *Store) KeepOp(ctx context.Context, id uuid.UUID, op broker.Op) error {
+	n, err := s.db.Exec(ctx, `UPDATE provider_profiles SET op_until = $3 WHERE id = $1 AND op_id = $2`, id, op.ID, at(op.Until))
+	return unless(n, err, broker.ErrLostOp)
+}
+
 // EndOp gives the claim back and sets the credentials' state and generation.
 func (s *Store) EndOp(ctx context.Context, id uuid.UUID, op broker.Op, state credentials.State, generation int64) error {
 	_, err := s.db.Exec(ctx, `UPDATE provider_profiles SET op = NULL, op_id = NULL, op_until = NULL,
