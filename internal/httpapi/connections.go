@@ -38,10 +38,10 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request) error {
 }
 
 // forRole leaves out what a role may not see: an agent gets what it needs to call
-// the provider's API, never what it could renew it with.
+// the provider's API, never what it could renew it with, wherever the provider puts it.
 func forRole(t oauth.TokenSet, role Role) oauth.TokenSet {
 	if role == Agent {
-		return t.Without("refresh_token")
+		return t.WithoutAtAnyDepth("refresh_token")
 	}
 	return t
 }

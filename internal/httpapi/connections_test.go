@@ -76,6 +76,29 @@ func TestRefresh(t *testing.T) {
 	require.JSONEq(t, `{"access_token":"at"}`, c.as(agentKey).do("POST", "/connections/"+someID+"/refresh", "").body)
 }
 
+// An agent gets no refresh token wherever the provider puts it: Slack's, for one, is
+// below authed_user.
+func TestAgentsGetNoRefreshTokenAtAnyDepth(t *testing.T) {
+	const given = `{"access_token":"at","refresh_token":"CANARY","big":12345678901234567890,"ratio":1.10,"html":"<&>",
+		"authed_user":{"id":"U1","n":1.10,"mark":"<&>","access_token":"ut","refresh_token":"CANARY"},
+		"list":[1.10,{"a":[{"refresh_token":{"token":"CANARY"},"b":null}]},"refresh_token"],
+		"escaped":{"refresh_t\u006fken":"CANARY"}}`
+	const agents = `{"access_token":"at","big":12345678901234567890,"ratio":1.10,"html":"<&>",
+		"authed_user":{"id":"U1","n":1.10,"mark":"<&>","access_token":"ut"},
+		"list":[1.10,{"a":[{"b":null}]},"refresh_token"],"escaped":{}}`
+	domain := &stub{token: broker.TokenAnswer{AuthType: "oauth2", Strategy: []byte(`{"type":"oauth2"}`), Token: tokenSet(t, given)}}
+	c := newClient(t, httpapi.Options{Broker: domain})
+	const token, refresh = "/connections/" + someID + "/token", "/connections/" + someID + "/refresh"
+
+	body := c.as(agentKey).do("POST", refresh, "").body
+	require.JSONEq(t, agents, body)
+	for _, kept := range []string{`12345678901234567890`, `"ratio":1.10`, `"n":1.10`, `[1.10,`, `"mark":"<&>"`} {
+		require.Contains(t, body, kept, "what stays is as the provider wrote it")
+	}
+	require.NotContains(t, c.as(agentKey).get(token).body, "CANARY")
+	require.JSONEq(t, given, c.as(adminKey).do("POST", refresh, "").body)
+}
+
 func TestConnectionRequestsThatAreRefused(t *testing.T) {
 	domain := &stub{}
 	c := newClient(t, httpapi.Options{Broker: domain})
