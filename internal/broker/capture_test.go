@@ -142,3 +142,16 @@ func TestCaptureRefusals(t *testing.T) {
 	_, err = h.Capture(t.Context(), remote.State, entered(t, `{"a":"b"}`))
 	code(t, broker.CodeInvalidCredentials, err)
 }
+
+func TestCapturedValuesThatAreNoHeader(t *testing.T) {
+	h := newHouse(t, options{})
+	in := broker.ProfileInput{AuthType: broker.Given("api_key"), AuthHeader: broker.Given("X-Own"),
+		APIBaseURL: broker.Given("http://127.0.0.1:1"), UserInfoEndpoint: broker.Given("/me")}
+	id := h.static("acme", in)
+	_, err := h.Capture(t.Context(), h.begin(id).State, entered(t, `{"api_key":"a\r\nX-Evil: b"}`))
+	code(t, broker.CodeInvalidCredentials, err)
+	require.Equal(t, broker.HealthUnknown, h.provider(id).Health.Status, "not the provider's fault")
+	in.AuthHeader = broker.Given("no header: at all")
+	_, err = h.Capture(t.Context(), h.begin(h.static("bad", in)).State, entered(t, `{"api_key":"a"}`))
+	code(t, broker.CodeInvalidCredentials, err)
+}

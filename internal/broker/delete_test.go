@@ -155,3 +155,35 @@ func TestCacheDoesNotMistakeASuccessor(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "successor", query(t, one.begin(successor).AuthURL).Get("client_id"))
 }
+
+func TestDeleteWhereTheBrokerIsReadOnly(t *testing.T) {
+	path := t.TempDir() + "/broker.db"
+	before := newHouse(t, options{internal: true, path: path})
+	id := before.register("google")
+	h := newHouse(t, options{internal: true, path: path, readOnly: true})
+	require.NoError(t, h.DeleteProvider(t.Context(), id))
+	h.SweepOnce(t.Context())
+	_, found, err := h.store.SealedRow(t.Context(), "google/client_secret")
+	require.NoError(t, err)
+	require.True(t, found, "nothing is written")
+}
+
+// After a lost encryption key the values cannot be read; a new pair, or the end of the
+// provider, is still possible.
+func TestUnreadableCredentials(t *testing.T) {
+	path := t.TempDir() + "/broker.db"
+	before := newHouse(t, options{internal: true, path: path})
+	id, other := before.register("google"), before.register("other")
+	h := newHouse(t, options{internal: true, path: path, key: "z"})
+	_, err := h.Begin(t.Context(), request(id))
+	code(t, broker.CodeCredentialsInvalid, err)
+	require.Equal(t, broker.HealthCredentialsMissing, h.provider(id).Health.Status)
+	code(t, broker.CodeCredentialsInvalid, h.PatchProvider(t.Context(), id, broker.ProfileInput{ClientSecret: text("x")}))
+	in := h.profile("google")
+	require.NoError(t, h.ReplaceProvider(t.Context(), id, in))
+	h.connect(id)
+	require.NoError(t, h.DeleteProvider(t.Context(), other))
+	_, found, err := h.store.SealedRow(t.Context(), "other/client_secret")
+	require.NoError(t, err)
+	require.False(t, found)
+}

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -55,6 +56,8 @@ type options struct {
 	config   func(*broker.Config)
 	path     string // of the database; "": a new one
 	vault    *memory.Faulty
+	key      string                          // of encryption, one character; "": k
+	wrap     func(broker.Store) broker.Store // around the store that the service uses
 }
 
 func newHouse(t *testing.T, o options) *house {
@@ -76,7 +79,7 @@ func newHouse(t *testing.T, o options) *house {
 	_, err = m.Up(ctx)
 	require.NoError(t, err)
 
-	ring, err := seal.NewKeyring([]byte(strings.Repeat("k", seal.KeyBytes)))
+	ring, err := seal.NewKeyring([]byte(strings.Repeat(cmp.Or(o.key, "k"), seal.KeyBytes)))
 	require.NoError(t, err)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	counts := metrics.New(nil)
@@ -109,8 +112,12 @@ func newHouse(t *testing.T, o options) *house {
 	if o.config != nil {
 		o.config(&cfg)
 	}
+	var store broker.Store = h.store
+	if o.wrap != nil {
+		store = o.wrap(store)
+	}
 	h.Service = broker.New(cfg, broker.Deps{
-		Store: h.store, Credentials: h.creds, Keyring: ring, Metrics: counts, Logger: log, Now: o.now,
+		Store: store, Credentials: h.creds, Keyring: ring, Metrics: counts, Logger: log, Now: o.now,
 		OAuth: oauth.New(oauth.Options{HTTP: oauth.NewHTTPClient(oauth.HTTPOptions{AllowPrivate: true})}),
 	})
 	t.Cleanup(func() { require.NoError(t, h.Close(context.WithoutCancel(ctx))) })

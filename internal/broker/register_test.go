@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
@@ -282,4 +285,52 @@ func TestDatabaseThatFailsToPublishLeavesNoSecret(t *testing.T) {
 	require.NotContains(t, err.Error(), clientSecret)
 	require.Empty(t, h.inVault("google/client_secret"))
 	require.Empty(t, h.inVault("google/client_id"))
+}
+
+// What a person puts where a deleted provider's credentials are still to be deleted is
+// not taken for theirs once it is adopted.
+func TestAdoptWhereADeletionIsPending(t *testing.T) {
+	for _, rename := range []bool{false, true} {
+		clock := time.Now()
+		h := newHouse(t, options{now: func() time.Time { return clock }})
+		id := h.register("google")
+		h.vault.Fail(errDown)
+		require.NoError(t, h.DeleteProvider(t.Context(), id))
+		h.vault.Fail(nil)
+		clock = clock.Add(time.Minute)
+		adopt := func(name string) uuid.UUID {
+			require.NoError(t, h.vault.Set(t.Context(), name+"/client_id", clientID))
+			require.NoError(t, h.vault.Set(t.Context(), name+"/client_secret", clientSecret))
+			in := h.profile(name)
+			in.ClientID, in.ClientSecret = null(), null()
+			id, err := h.Register(t.Context(), in)
+			require.NoError(t, err)
+			return id
+		}
+		var adopted uuid.UUID
+		if rename {
+			adopted = adopt("other")
+			require.NoError(t, h.vault.Set(t.Context(), "google/client_id", clientID))
+			require.NoError(t, h.vault.Set(t.Context(), "google/client_secret", clientSecret))
+			require.NoError(t, h.PatchProvider(t.Context(), adopted, broker.ProfileInput{Name: broker.Given("google")}))
+		} else {
+			adopted = adopt("google")
+		}
+		clock = clock.Add(2 * time.Hour)
+		h.SweepOnce(t.Context())
+		require.Equal(t, clientSecret, h.inVault("google/client_secret"), "rename %v", rename)
+		h.connect(adopted)
+	}
+}
+
+func TestLimitsCountCharacters(t *testing.T) {
+	h := newHouse(t, options{})
+	in := h.profile("google")
+	in.Category, in.Description = broker.Given(strings.Repeat("é", 100)), broker.Given(`the text \u0000 is no NUL`)
+	_, err := h.Register(t.Context(), in)
+	require.NoError(t, err)
+	in = h.profile("other")
+	in.Params = broker.Given(json.RawMessage(`{"a":["\u0000"]}`))
+	_, err = h.Register(t.Context(), in)
+	code(t, broker.CodeProviderCreationFailed, err)
 }

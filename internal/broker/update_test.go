@@ -233,3 +233,58 @@ func TestTextsThatCannotBeStored(t *testing.T) {
 	_, err = h.Begin(t.Context(), r)
 	code(t, broker.CodeMissingFields, err)
 }
+
+// A rename to a name that is taken says so, and copies nothing to that name's place.
+func TestRenameToANameThatIsTaken(t *testing.T) {
+	h := newHouse(t, options{})
+	id := h.register("google")
+	h.register("other")
+	h.vault.Reset()
+	code(t, broker.CodeInvalidProviderName, h.PatchProvider(t.Context(), id, broker.ProfileInput{Name: broker.Given("other")}))
+	require.Empty(t, h.vault.Calls())
+}
+
+// A PUT without credentials keeps them where GET no longer shows them.
+func TestPutAfterTheBackendHasChanged(t *testing.T) {
+	path := t.TempDir() + "/broker.db"
+	id := newHouse(t, options{internal: true, path: path}).register("google")
+	h := newHouse(t, options{path: path})
+	in := h.profile("google")
+	in.ClientID, in.ClientSecret = null(), null()
+	require.NoError(t, h.ReplaceProvider(t.Context(), id, in))
+	h.connect(id)
+}
+
+// A flow that has read the row just before a rename finds the credentials all the same.
+func TestFlowDuringARename(t *testing.T) {
+	var stale broker.Provider
+	var renamed func()
+	h := newHouse(t, options{wrap: func(s broker.Store) broker.Store {
+		return &staleStore{Store: s, stale: &stale, then: func() { renamed() }}
+	}})
+	id := h.register("google")
+	connection := h.connect(id)
+	renamed = func() {
+		require.NoError(t, h.PatchProvider(t.Context(), id, broker.ProfileInput{Name: broker.Given("gmail")}))
+	}
+	stale = h.provider(id)
+	_, err := h.Refresh(t.Context(), connection)
+	require.NoError(t, err)
+	require.Equal(t, broker.HealthHealthy, h.provider(id).Health.Status)
+}
+
+// staleStore answers one read of a provider with an older row, after then.
+type staleStore struct {
+	broker.Store
+	stale *broker.Provider
+	then  func()
+}
+
+func (s *staleStore) Provider(ctx context.Context, id uuid.UUID) (broker.Provider, error) {
+	if old := *s.stale; old.ID == id {
+		*s.stale = broker.Provider{}
+		s.then()
+		return old, nil
+	}
+	return s.Store.Provider(ctx, id)
+}

@@ -73,6 +73,7 @@ var operationTests = []test{
 		require.NoError(s, err)
 		require.Empty(s, expired)
 	}},
+	{"a claim is prolonged by its holder only", testKeep},
 	{"an update stores everything and ends the operation", testUpdate},
 	{"an update is one transaction", testUpdateIsAtomic},
 	{"an update cannot take another's name", func(s *suite) {
@@ -241,4 +242,21 @@ func testDetach(s *suite) {
 	require.True(s, s.provider(p.ID).Credentials.IsZero())
 	require.Equal(s, []uuid.UUID{cleanup.ID}, cleanupIDs(s.claimDue()))
 	require.ErrorIs(s, s.store.DetachCredentials(s.ctx, p.ID, s.newCleanup()), broker.ErrStale)
+}
+
+func testKeep(s *suite) {
+	p := s.publish()
+	op := s.begin(p.ID, broker.OpUpdate)
+	later := op
+	later.Until = op.Until.Add(time.Hour)
+	require.NoError(s, s.store.KeepOp(s.ctx, p.ID, later))
+	_, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpUpdate), op.Until.Add(time.Minute), false)
+	require.ErrorIs(s, err, broker.ErrBusy)
+	require.ErrorIs(s, s.store.KeepOp(s.ctx, p.ID, s.newOp(broker.OpUpdate)), broker.ErrLostOp, "another's claim")
+	require.NoError(s, s.store.EndOp(s.ctx, p.ID, op, credentials.Ready, 1))
+	require.ErrorIs(s, s.store.KeepOp(s.ctx, p.ID, later), broker.ErrLostOp)
+	require.ErrorIs(s, s.store.KeepOp(s.ctx, uuid.New(), later), broker.ErrLostOp)
+
+	reserved, register := s.reserve()
+	require.NoError(s, s.store.KeepOp(s.ctx, reserved.ID, register))
 }

@@ -51,6 +51,7 @@ func testEndedContext(s *suite) {
 			"ReserveProvider":  func() error { return s.store.ReserveProvider(ctx, s.newProvider(), s.newOp(broker.OpRegister)) },
 			"BeginOp":          func() error { _, err := s.store.BeginOp(ctx, p.ID, op, s.now, true); return err },
 			"EndOp":            func() error { return s.store.EndOp(ctx, p.ID, op, credentials.Ready, 1) },
+			"KeepOp":           func() error { return s.store.KeepOp(ctx, p.ID, op) },
 			"CreateConnection": func() error { return s.store.CreateConnection(ctx, c, e) },
 			"ReadToken":        func() error { _, err := s.store.ReadToken(ctx, c.ID, e); return err },
 			"ReplaceToken":     func() error { return s.store.ReplaceToken(ctx, c.ID, token.Sealed, broker.StoredToken{}, s.now, e) },
