@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -112,6 +113,11 @@ func TestProblems(t *testing.T) {
 	require.NoError(t, os.WriteFile(full, []byte("x\n"), 0o600))
 	roleOnly := filepath.Join(dir, "role")
 	require.NoError(t, os.WriteFile(roleOnly, []byte("canary\nadmin:\n"), 0o600))
+	odd := filepath.Join(dir, "odd") // PEM, of a type that must not be quoted
+	require.NoError(t, os.WriteFile(odd, pem.EncodeToMemory(&pem.Block{Type: "canary", Bytes: []byte("canary")}), 0o600))
+	cert, key := issue(t, dir, "current", time.Now().Add(time.Hour))
+	_, otherKey := issue(t, dir, "other", time.Now().Add(time.Hour))
+	expired, expiredKey := issue(t, dir, "expired", time.Now().Add(-time.Hour))
 	short := "AAECAwQFBgc="
 
 	internal := map[string]string{
@@ -127,77 +133,87 @@ func TestProblems(t *testing.T) {
 		"DATABASE_URL_FILE=" + full:                         "DATABASE_URL and DATABASE_URL_FILE are both set: set one of them",
 		"DATABASE_URL=|DATABASE_URL_FILE=/nowhere/canary":   "DATABASE_URL_FILE names a file that cannot be read (no such file or directory): name a readable file that holds the value",
 		"ENCRYPTION_KEY=|ENCRYPTION_KEY_FILE=" + empty:      "ENCRYPTION_KEY_FILE names a file that is empty",
-		"BASE_URL=":                                          "BASE_URL is not set: give the public URL, such as https://broker.example.com",
-		"BASE_URL=broker.example.com":                        "BASE_URL does not begin with http:// or https://",
-		"BASE_URL=https://":                                  "BASE_URL names no host",
-		"BASE_URL=https://u:canary@h":                        "BASE_URL contains a user name or password",
-		"BASE_URL=https://h/?canary=1":                       "BASE_URL contains a query or a fragment",
-		"BASE_URL=https://h:canary":                          "BASE_URL is not a URL",
-		"REDIRECT_PATH=auth/canary":                          "REDIRECT_PATH is not a plain absolute path",
-		"REDIRECT_PATH=/auth/{canary}":                       "REDIRECT_PATH is not a plain absolute path",
-		"PORT=canary":                                        "PORT is not a port number: give a number from 0 to 65535",
-		"PORT=65536":                                         "PORT is not a port number",
-		"LISTEN_ADDR=canary":                                 "LISTEN_ADDR is not host:port",
-		"LISTEN_ADDR=:canary":                                "LISTEN_ADDR is not host:port",
-		"ENCRYPTION_KEY=":                                    "ENCRYPTION_KEY is not set: give the base64 of 32 random bytes: openssl rand -base64 32",
-		"ENCRYPTION_KEY=ca-nary":                             "ENCRYPTION_KEY is not base64 (key 1 of the list): give the base64 of 32 random bytes",
-		"ENCRYPTION_KEY=" + key1 + "," + short:               "ENCRYPTION_KEY has 8 bytes instead of 32 (key 2 of the list)",
-		"ENCRYPTION_KEY=,":                                   "ENCRYPTION_KEY holds no key",
-		"STATE_KEY=":                                         "STATE_KEY is not set",
-		"STATE_KEY=" + short:                                 "STATE_KEY has 8 bytes instead of 32: give the base64 of 32 random bytes: openssl rand -base64 32",
-		"REQUIRE_API_KEY=true":                               "REQUIRE_API_KEY is true but there is no key: set API_KEY, API_KEYS, API_KEY_FILE or API_KEYS_FILE",
-		"REQUIRE_API_KEY=canary":                             "REQUIRE_API_KEY is neither true nor false: give true or false",
-		"API_KEY= canary":                                    "API_KEY begins or ends with a space or a newline",
-		"API_KEYS=,":                                         "API_KEYS holds no key",
-		"API_KEY_FILE=/nowhere/canary":                       "API_KEY_FILE names a file that cannot be read (no such file or directory)",
-		"API_KEYS_FILE=" + empty:                             "API_KEYS_FILE names a file that holds no key: name a file with a key on each line, as key or role:key",
-		"API_KEYS=a,agent: ":                                 "API_KEYS holds a role without a key after it: give keys separated by commas, each as key or role:key",
-		"API_KEY_FILE=" + roleOnly:                           "API_KEY_FILE names a file that holds a role without a key after it",
-		"API_KEY_RELOAD_INTERVAL=0":                          "API_KEY_RELOAD_INTERVAL is too short",
-		"API_KEY_RELOAD_INTERVAL=canary":                     "API_KEY_RELOAD_INTERVAL is not a duration: give a duration such as 500ms, 30s, 5m, 12h or 90d",
-		"REQUIRE_ALLOWLIST=canary":                           "REQUIRE_ALLOWLIST is neither true nor false",
-		"ALLOWED_CIDRS=10.0.0.0/8,canary":                    "ALLOWED_CIDRS entry 2 is not a CIDR: give CIDRs separated by commas, such as 10.0.0.0/8,::1/128",
-		"TRUSTED_PROXIES=10.0.0.1":                           "TRUSTED_PROXIES entry 1 is not a CIDR",
-		"ENFORCE_RETURN_URL=canary":                          "ENFORCE_RETURN_URL is neither true nor false",
-		"ALLOWED_RETURN_DOMAINS=a.example,https://canary":    "ALLOWED_RETURN_DOMAINS entry 2 is not a host name",
-		"ALLOWED_RETURN_DOMAINS=canary:8080":                 "ALLOWED_RETURN_DOMAINS entry 1 is not a host name",
-		"ENFORCE_DB_SSL=canary":                              "ENFORCE_DB_SSL is neither true nor false",
-		"DB_SSLMODE=canary":                                  "DB_SSLMODE is none of the known values: give disable, allow, prefer, require, verify-ca or verify-full",
-		"ENFORCE_DB_SSL=true|DB_SSLMODE=prefer":              "DB_SSLMODE does not enforce TLS but ENFORCE_DB_SSL is true: give require, verify-ca or verify-full",
-		"DB_SSLROOTCERT=/nowhere/canary":                     "DB_SSLROOTCERT names a file that cannot be read (no such file or directory): name a readable file",
-		"AUTO_MIGRATE=canary":                                "AUTO_MIGRATE is neither true nor false",
-		"RATE_LIMIT=canary":                                  "RATE_LIMIT is not a number of requests per second",
-		"RATE_LIMIT=-1":                                      "RATE_LIMIT is not a number",
-		"RATE_LIMIT=NaN":                                     "RATE_LIMIT is not a number",
-		"LOG_LEVEL=canary":                                   "LOG_LEVEL is not a level: give debug, info, warn or error",
-		"LOG_FORMAT=canary":                                  "LOG_FORMAT is none of the known values: give json or text",
-		"TLS_CERT_FILE=" + full:                              "TLS_KEY_FILE is not set but TLS_CERT_FILE is: set both, or none of them",
-		"TLS_KEY_FILE=" + full:                               "TLS_CERT_FILE is not set but TLS_KEY_FILE is",
-		"TLS_CERT_FILE=/nowhere/canary|TLS_KEY_FILE=" + full: "TLS_CERT_FILE names a file that cannot be read",
-		"TLS_KEY_FILE=" + dir + "|TLS_CERT_FILE=" + full:     "TLS_KEY_FILE names a folder",
-		"SHUTDOWN_GRACE=-1s":                                 "SHUTDOWN_GRACE is too short: give a duration of at least 0s",
-		"AUDIT_RETENTION=canary":                             "AUDIT_RETENTION is not a duration",
-		"AUDIT_RETENTION=99999999999999d":                    "AUDIT_RETENTION is not a duration",
-		"OUTBOUND_ALLOW_PRIVATE=canary":                      "OUTBOUND_ALLOW_PRIVATE is neither true nor false",
-		"OTEL_EXPORTER_OTLP_ENDPOINT=canary":                 "OTEL_EXPORTER_OTLP_ENDPOINT does not begin with http:// or https://",
-		"OTEL_EXPORTER_OTLP_PROTOCOL=grpc":                   "OTEL_EXPORTER_OTLP_PROTOCOL asks for an export that is not supported by this build: give",
-		"OTEL_TRACES_EXPORTER=zipkin":                        "OTEL_TRACES_EXPORTER asks for an export",
-		"OTEL_METRICS_EXPORTER=otlp":                         "OTEL_METRICS_EXPORTER asks for an export",
-		"SECRET_BACKEND=canary":                              "SECRET_BACKEND is not a known backend: give internal, hashicorp-vault, aws-secrets-manager or gcp-secret-manager",
-		"SECRET_BACKEND=aws-secrets-manager|API_KEY=k":       "SECRET_BACKEND names a backend that is not supported by this build: give internal or hashicorp-vault",
-		"SECRET_BACKEND=gcp-secret-manager|API_KEY=k":        "SECRET_BACKEND names a backend that is not supported by this build",
-		"SECRET_CACHE_TTL=-1s":                               "SECRET_CACHE_TTL is too short",
-		"SECRET_CACHE_MAX_STALE=canary":                      "SECRET_CACHE_MAX_STALE is not a duration",
-		"SECRET_READ_ONLY=canary":                            "SECRET_READ_ONLY is neither true nor false",
-		"SECRET_REF_ALLOWED_PREFIXES=canary":                 "SECRET_REF_ALLOWED_PREFIXES is not supported by this build: unset it",
-		"SECRET_TIMEOUT=0":                                   "SECRET_TIMEOUT is too short: give a duration of at least 1ms",
-		"SECRET_STARTUP_CHECK=canary":                        "SECRET_STARTUP_CHECK is none of the known values: give permissions, strict or off",
-		"REDACT_CLIENT_SECRETS=canary":                       "REDACT_CLIENT_SECRETS is neither true nor false",
+		"BASE_URL=":                                                "BASE_URL is not set: give the public URL, such as https://broker.example.com",
+		"BASE_URL=broker.example.com":                              "BASE_URL does not begin with http:// or https://",
+		"BASE_URL=https://":                                        "BASE_URL names no host",
+		"BASE_URL=https://u:canary@h":                              "BASE_URL contains a user name or password",
+		"BASE_URL=https://h/?canary=1":                             "BASE_URL contains a query or a fragment",
+		"BASE_URL=https://h:canary":                                "BASE_URL is not a URL",
+		"REDIRECT_PATH=auth/canary":                                "REDIRECT_PATH is not a plain absolute path",
+		"REDIRECT_PATH=/auth/{canary}":                             "REDIRECT_PATH is not a plain absolute path",
+		"REDIRECT_PATH=/providers/canary":                          "REDIRECT_PATH is a path of the broker's own API: give another path, such as /auth/callback",
+		"PORT=canary":                                              "PORT is not a port number: give a number from 0 to 65535",
+		"PORT=65536":                                               "PORT is not a port number",
+		"LISTEN_ADDR=canary":                                       "LISTEN_ADDR is not host:port",
+		"LISTEN_ADDR=:canary":                                      "LISTEN_ADDR is not host:port",
+		"ENCRYPTION_KEY=":                                          "ENCRYPTION_KEY is not set: give the base64 of 32 random bytes: openssl rand -base64 32",
+		"ENCRYPTION_KEY=ca-nary":                                   "ENCRYPTION_KEY is not base64 (key 1 of the list): give the base64 of 32 random bytes",
+		"ENCRYPTION_KEY=" + key1 + "," + short:                     "ENCRYPTION_KEY has 8 bytes instead of 32 (key 2 of the list)",
+		"ENCRYPTION_KEY=,":                                         "ENCRYPTION_KEY holds no key",
+		"STATE_KEY=":                                               "STATE_KEY is not set",
+		"STATE_KEY=" + short:                                       "STATE_KEY has 8 bytes instead of 32: give the base64 of 32 random bytes: openssl rand -base64 32",
+		"REQUIRE_API_KEY=true":                                     "REQUIRE_API_KEY is true but there is no key: set API_KEY, API_KEYS, API_KEY_FILE or API_KEYS_FILE",
+		"REQUIRE_API_KEY=canary":                                   "REQUIRE_API_KEY is neither true nor false: give true or false",
+		"API_KEY= canary":                                          "API_KEY begins or ends with a space or a newline",
+		"API_KEYS=,":                                               "API_KEYS holds no key",
+		"API_KEY_FILE=/nowhere/canary":                             "API_KEY_FILE names a file that cannot be read (no such file or directory)",
+		"API_KEYS_FILE=" + empty:                                   "API_KEYS_FILE names a file that holds no key: name a file with a key on each line, as key or role:key",
+		"API_KEYS=a,agent: ":                                       "API_KEYS holds a role without a key after it: give keys separated by commas, each as key or role:key",
+		"API_KEY_FILE=" + roleOnly:                                 "API_KEY_FILE names a file that holds a role without a key after it",
+		"API_KEY_RELOAD_INTERVAL=0":                                "API_KEY_RELOAD_INTERVAL is too short",
+		"API_KEY_RELOAD_INTERVAL=canary":                           "API_KEY_RELOAD_INTERVAL is not a duration: give a duration such as 500ms, 30s, 5m, 12h or 90d",
+		"REQUIRE_ALLOWLIST=canary":                                 "REQUIRE_ALLOWLIST is neither true nor false",
+		"ALLOWED_CIDRS=10.0.0.0/8,canary":                          "ALLOWED_CIDRS entry 2 is not a CIDR: give CIDRs separated by commas, such as 10.0.0.0/8,::1/128",
+		"TRUSTED_PROXIES=10.0.0.1":                                 "TRUSTED_PROXIES entry 1 is not a CIDR",
+		"ENFORCE_RETURN_URL=canary":                                "ENFORCE_RETURN_URL is neither true nor false",
+		"ALLOWED_RETURN_DOMAINS=a.example,https://canary":          "ALLOWED_RETURN_DOMAINS entry 2 is not a host name",
+		"ALLOWED_RETURN_DOMAINS=canary:8080":                       "ALLOWED_RETURN_DOMAINS entry 1 is not a host name",
+		"ENFORCE_DB_SSL=canary":                                    "ENFORCE_DB_SSL is neither true nor false",
+		"DB_SSLMODE=canary":                                        "DB_SSLMODE is none of the known values: give disable, allow, prefer, require, verify-ca or verify-full",
+		"ENFORCE_DB_SSL=true|DB_SSLMODE=prefer":                    "DB_SSLMODE does not enforce TLS but ENFORCE_DB_SSL is true: give require, verify-ca or verify-full",
+		"DB_SSLROOTCERT=/nowhere/canary":                           "DB_SSLROOTCERT names a file that cannot be read (no such file or directory): name a readable file",
+		"AUTO_MIGRATE=canary":                                      "AUTO_MIGRATE is neither true nor false",
+		"RATE_LIMIT=canary":                                        "RATE_LIMIT is not a number of requests per second",
+		"RATE_LIMIT=-1":                                            "RATE_LIMIT is not a number",
+		"RATE_LIMIT=NaN":                                           "RATE_LIMIT is not a number",
+		"LOG_LEVEL=canary":                                         "LOG_LEVEL is not a level: give debug, info, warn or error",
+		"LOG_FORMAT=canary":                                        "LOG_FORMAT is none of the known values: give json or text",
+		"TLS_CERT_FILE=" + full:                                    "TLS_KEY_FILE is not set but TLS_CERT_FILE is: set both, or none of them",
+		"TLS_KEY_FILE=" + full:                                     "TLS_CERT_FILE is not set but TLS_KEY_FILE is",
+		"TLS_CERT_FILE=/nowhere/canary|TLS_KEY_FILE=" + full:       "TLS_CERT_FILE names a file that cannot be read",
+		"TLS_KEY_FILE=" + dir + "|TLS_CERT_FILE=" + full:           "TLS_KEY_FILE names a folder",
+		"TLS_CERT_FILE=" + full + "|TLS_KEY_FILE=" + key:           "TLS_CERT_FILE names a file without a certificate: name a PEM file",
+		"TLS_CERT_FILE=" + odd + "|TLS_KEY_FILE=" + key:            "TLS_CERT_FILE names a file without a certificate: name a PEM file",
+		"TLS_CERT_FILE=" + cert + "|TLS_KEY_FILE=" + full:          "TLS_KEY_FILE names a file without the key of the certificate in TLS_CERT_FILE: name a PEM file",
+		"TLS_CERT_FILE=" + cert + "|TLS_KEY_FILE=" + odd:           "TLS_KEY_FILE names a file without the key of the certificate in TLS_CERT_FILE: name a PEM file",
+		"TLS_CERT_FILE=" + cert + "|TLS_KEY_FILE=" + otherKey:      "TLS_KEY_FILE names a file without the key of the certificate in TLS_CERT_FILE: name a PEM file",
+		"TLS_CERT_FILE=" + expired + "|TLS_KEY_FILE=" + expiredKey: "TLS_CERT_FILE names a file whose certificate has expired: renew the certificate",
+		"SHUTDOWN_GRACE=-1s":                                       "SHUTDOWN_GRACE is too short: give a duration of at least 0s",
+		"AUDIT_RETENTION=canary":                                   "AUDIT_RETENTION is not a duration",
+		"AUDIT_RETENTION=99999999999999d":                          "AUDIT_RETENTION is not a duration",
+		"OUTBOUND_ALLOW_PRIVATE=canary":                            "OUTBOUND_ALLOW_PRIVATE is neither true nor false",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=canary":                       "OTEL_EXPORTER_OTLP_ENDPOINT does not begin with http:// or https://",
+		"OTEL_EXPORTER_OTLP_PROTOCOL=grpc":                         "OTEL_EXPORTER_OTLP_PROTOCOL asks for an export that is not supported by this build: give",
+		"OTEL_TRACES_EXPORTER=zipkin":                              "OTEL_TRACES_EXPORTER asks for an export",
+		"OTEL_METRICS_EXPORTER=otlp":                               "OTEL_METRICS_EXPORTER asks for an export",
+		"SECRET_BACKEND=canary":                                    "SECRET_BACKEND is not a known backend: give internal, hashicorp-vault, aws-secrets-manager or gcp-secret-manager",
+		"SECRET_BACKEND=aws-secrets-manager|API_KEY=k":             "SECRET_BACKEND names a backend that is not supported by this build: give internal or hashicorp-vault",
+		"SECRET_BACKEND=gcp-secret-manager|API_KEY=k":              "SECRET_BACKEND names a backend that is not supported by this build",
+		"SECRET_CACHE_TTL=-1s":                                     "SECRET_CACHE_TTL is too short",
+		"SECRET_CACHE_MAX_STALE=canary":                            "SECRET_CACHE_MAX_STALE is not a duration",
+		"SECRET_READ_ONLY=canary":                                  "SECRET_READ_ONLY is neither true nor false",
+		"SECRET_REF_ALLOWED_PREFIXES=canary":                       "SECRET_REF_ALLOWED_PREFIXES is not supported by this build: unset it",
+		"SECRET_TIMEOUT=0":                                         "SECRET_TIMEOUT is too short: give a duration of at least 1ms",
+		"SECRET_STARTUP_CHECK=canary":                              "SECRET_STARTUP_CHECK is none of the known values: give permissions, strict or off",
+		"REDACT_CLIENT_SECRETS=canary":                             "REDACT_CLIENT_SECRETS is neither true nor false",
 	}
 	vault := map[string]string{
-		"VAULT_ADDR=":                                   "VAULT_ADDR is not set: give the server's URL, such as https://vault.example.com:8200",
-		"VAULT_ADDR=canary:8200":                        "VAULT_ADDR does not begin with http:// or https://",
-		"VAULT_ADDR=unix://canary":                      "VAULT_ADDR names no socket",
+		"VAULT_ADDR=":                        "VAULT_ADDR is not set: give the server's URL, such as https://vault.example.com:8200",
+		"VAULT_ADDR=canary:8200":             "VAULT_ADDR does not begin with http:// or https://",
+		"VAULT_ADDR=unix:///run/canary.sock": "VAULT_ADDR does not begin with http:// or https://: give the server's URL, such as https://vault.example.com:8200",
+		"VAULT_CLIENT_CERT=" + full + "|VAULT_CLIENT_KEY=" + key:      "VAULT_CLIENT_CERT names a file without a certificate: name a PEM file",
+		"VAULT_CLIENT_CERT=" + cert + "|VAULT_CLIENT_KEY=" + full:     "VAULT_CLIENT_KEY names a file without the key of the certificate in VAULT_CLIENT_CERT",
+		"VAULT_CLIENT_CERT=" + cert + "|VAULT_CLIENT_KEY=" + otherKey: "VAULT_CLIENT_KEY names a file without the key of the certificate in VAULT_CLIENT_CERT",
 		"API_KEY=":                                      "REQUIRE_API_KEY is true by default with an external SECRET_BACKEND but there is no key: set API_KEY",
 		"VAULT_MOUNT=/":                                 "VAULT_MOUNT is empty",
 		"VAULT_PATH_PREFIX=../canary":                   "VAULT_PATH_PREFIX has a segment that is empty, . or ..",
@@ -298,32 +314,6 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-func TestTLSOfTheDatabase(t *testing.T) {
-	root := filepath.Join("testdata", "ca.pem")
-	for _, c := range []struct{ url, changes, want string }{
-		{"postgres://h/db", "", "postgres://h/db?sslmode=require"},
-		{"postgresql://h/db?sslmode=disable", "", "postgresql://h/db?sslmode=disable"},
-		{"host=h dbname=db", "", "host=h dbname=db sslmode='require'"},
-		{"host=h sslmode = disable", "", "host=h sslmode = disable"},
-		{`host=h password='a\'b sslmode=x'`, "", `host=h password='a\'b sslmode=x' sslmode='require'`},
-		{"postgres://h/db?sslmode=disable", "ENFORCE_DB_SSL=true", "postgres://h/db?sslmode=require"},
-		{"postgres://h/db?sslmode=verify-full", "ENFORCE_DB_SSL=true", "postgres://h/db?sslmode=verify-full"},
-		{"host=h sslmode=prefer", "ENFORCE_DB_SSL=true|DB_SSLMODE=verify-ca|DB_SSLROOTCERT=" + root,
-			"host=h sslmode=prefer sslmode='verify-ca' sslrootcert='" + root + "'"},
-		{"postgres://h/db?sslmode=require", "DB_SSLMODE=verify-full", "postgres://h/db?sslmode=require"},
-	} {
-		got := load(t, valid(), append(strings.Split(c.changes, "|"), "DATABASE_URL="+c.url)...)
-		require.Equal(t, c.want, got.Database.DSN.Reveal(), c.url)
-	}
-	for url, path := range map[string]string{
-		"sqlite:./nexus-data/nexus.db": "./nexus-data/nexus.db", "sqlite:/var/lib/n.db": "/var/lib/n.db", "sqlite:///var/lib/n.db": "/var/lib/n.db",
-	} {
-		got := load(t, valid(), "DATABASE_URL="+url).Database
-		require.Equal(t, config.SQLite, got.Driver)
-		require.Equal(t, path, got.Path)
-	}
-}
-
 func TestSecretFiles(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, content string) string {
@@ -396,14 +386,4 @@ func TestPrintsNoSecret(t *testing.T) {
 	for _, s := range c.Settings {
 		require.NotContains(t, s.Value, "canary")
 	}
-}
-
-func TestLoadDatabase(t *testing.T) {
-	c, err := config.LoadDatabase([]string{"DATABASE_URL=sqlite:x.db", "PORT=nonsense"}, config.Options{})
-	require.NoError(t, err)
-	require.Equal(t, "x.db", c.Database.Path)
-	_, err = config.LoadDatabase(nil, config.Options{})
-	var problems config.Problems
-	require.True(t, errors.As(err, &problems))
-	require.Len(t, problems, 1)
 }

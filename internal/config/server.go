@@ -90,8 +90,25 @@ func setRedirectPath(c *Config, text string) *Problem {
 	if !strings.HasPrefix(text, "/") || path.Clean(text) != text || text == "/" || strings.ContainsAny(text, "{}?# \t%") {
 		return invalid("is not a plain absolute path", "give a path such as /auth/callback")
 	}
+	if isAPIPath(text) {
+		return invalid("is a path of the broker's own API", "give another path, such as /auth/callback")
+	}
 	c.Server.RedirectPath = text
 	return nil
+}
+
+// isAPIPath reports whether a path is one of the API's own, or below one. Browsers
+// that providers send back would take it away from the API.
+func isAPIPath(p string) bool {
+	for _, own := range []string{
+		"/providers", "/connections", "/auth/consent-spec", "/auth/capture-schema", "/auth/capture-credential",
+		"/audit", "/health", "/metrics", "/openapi.yaml",
+	} {
+		if p == own || strings.HasPrefix(p, own+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 func setPort(c *Config, text string) *Problem {
@@ -144,6 +161,9 @@ func (l *loader) checkServer() {
 			set, missing = missing, set
 		}
 		l.problem(missing, "is not set but "+set+" is", "set both, or none of them")
+	}
+	if leaf := l.checkKeyPair("TLS_CERT_FILE", s.TLSCertFile, "TLS_KEY_FILE", s.TLSKeyFile); leaf != nil && time.Now().After(leaf.NotAfter) {
+		l.problem("TLS_CERT_FILE", "names a file whose certificate has expired", "renew the certificate")
 	}
 	l.show("LISTEN_ADDR", s.ListenAddr)
 	if s.BaseURL == nil {

@@ -18,7 +18,7 @@ const (
 
 // Vault is how the KV engine of a HashiCorp Vault or OpenBao is reached.
 type Vault struct {
-	Addr       string // http://, https:// or unix://
+	Addr       string // http:// or https://
 	Mount      string // of the KV engine
 	PathPrefix string // as it was given; below the mount
 	KVVersion  int    // 1, 2, or 0: ask the server
@@ -80,13 +80,6 @@ func vaultVariables() []variable {
 }
 
 func setVaultAddr(c *Config, text string) *Problem {
-	if path, ok := strings.CutPrefix(text, "unix://"); ok {
-		if !strings.HasPrefix(path, "/") {
-			return invalid("names no socket", "")
-		}
-		c.Secrets.Vault.Addr = text
-		return nil
-	}
 	u, wrong := parseHTTPURL(text)
 	if wrong != "" {
 		return invalid(wrong, "")
@@ -192,6 +185,7 @@ func (l *loader) checkVault() {
 	if l.isSet("VAULT_CLIENT_CERT") != l.isSet("VAULT_CLIENT_KEY") {
 		l.problem("VAULT_CLIENT_CERT", "and VAULT_CLIENT_KEY belong together and one is missing", "set both, or none of them")
 	}
+	l.checkKeyPair("VAULT_CLIENT_CERT", v.ClientCert, "VAULT_CLIENT_KEY", v.ClientKey)
 	var authorities []string
 	for _, name := range []string{"VAULT_CACERT", "VAULT_CAPATH", "VAULT_CACERT_BYTES"} {
 		if l.isSet(name) {
