@@ -87,7 +87,7 @@ func openVault(c config.Secrets, m *metrics.Metrics, log *slog.Logger) (*hashico
 		OnLogin: func(err error) { m.SecretLogin(config.BackendVault, err) },
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", config.BackendVault, err)
+		return nil, err // says itself which backend it is about
 	}
 	m.RegisterTokenTTL(config.BackendVault, b.TokenTTL)
 	return b, nil

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -51,9 +50,10 @@ func runDemo(ctx context.Context, p program, keep bool) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(ctx)
+	// The broker outlives an interrupt by what the demo does last.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
-	go func() { served <- a.run(ctx) }()
+	go func() { served <- a.run(serving) }()
 	defer func() {
 		stop()
 		if serveErr := <-served; err == nil {
@@ -74,14 +74,7 @@ func runDemo(ctx context.Context, p program, keep bool) (err error) {
 		ProviderName: "demo-" + strings.ToLower(rand.Text()[:6]),
 		ClientID:     client.ID, ClientSecret: client.Secret, Keep: keep,
 	}
-	if err := demo.Run(ctx, o); err != nil {
-		return err
-	}
-	if keep {
-		fmt.Fprintf(p.stdout, "\nThe broker stays at %s until you press Ctrl-C.\n", o.BrokerURL)
-		<-ctx.Done()
-	}
-	return nil
+	return demo.Run(ctx, o)
 }
 
 // demoEnviron is what the demo takes from the environment: the secret backend, and

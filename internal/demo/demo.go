@@ -34,7 +34,7 @@ type Options struct {
 	ProviderName string
 	ClientID     string
 	ClientSecret string
-	Keep         bool // leave the provider registered
+	Keep         bool // stay, with the provider registered, until the context ends
 }
 
 type walk struct {
@@ -55,14 +55,36 @@ func Run(ctx context.Context, o Options) error {
 	w.printf("nexus-broker demo: broker, provider and user on this machine only\n")
 	w.printf("  broker    %s (SECRET_BACKEND=%s, SQLite in %s)\n", w.BrokerURL, w.Backend, w.DataDir)
 	w.printf("  provider  %s (a small authorization server of the demo's own)\n", w.Provider.Issuer())
+	defer w.leaveNothing(ctx)
 	for _, step := range []func(context.Context) error{
-		w.register, w.showCredentials, w.consent, w.token, w.refresh, w.audit, w.remove,
+		w.register, w.showCredentials, w.consent, w.token, w.refresh, w.audit,
 	} {
 		if err := step(ctx); err != nil {
 			return fmt.Errorf("demo, step %d: %w", w.step, err)
 		}
 	}
+	if w.Keep {
+		w.printf("\nThe broker stays at %s until you press Ctrl-C.\n", w.BrokerURL)
+		<-ctx.Done()
+		return nil
+	}
+	if err := w.remove(ctx); err != nil {
+		return fmt.Errorf("demo, step %d: %w", w.step, err)
+	}
 	return nil
+}
+
+// leaveNothing deletes the provider if the walk has ended before it did, since the
+// credentials may be in somebody's real vault.
+func (w *walk) leaveNothing(ctx context.Context) {
+	if w.providerID == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	if err := w.remove(ctx); err != nil {
+		w.printf("\nThe provider %s was not deleted: %v\n", w.ProviderName, err)
+	}
 }
 
 func (w *walk) printf(format string, args ...any) { fmt.Fprintf(w.Out, format, args...) }
@@ -294,10 +316,10 @@ func (w *walk) audit(ctx context.Context) error {
 }
 
 func (w *walk) remove(ctx context.Context) error {
-	if w.Keep {
-		return nil
-	}
 	w.title("Delete the provider: the credentials that the broker wrote go with it.")
 	_, err := w.call(ctx, http.MethodDelete, "/providers/"+w.providerID, nil, "")
+	if err == nil {
+		w.providerID = ""
+	}
 	return err
 }
