@@ -42,6 +42,6 @@ func TestLoadDatabase(t *testing.T) {
 	require.Equal(t, "x.db", c.Database.Path)
 	_, err = config.LoadDatabase(nil, config.Options{})
 	var problems config.Problems
-	require.True(t, errors.As(err, &problems))
+	require.ErrorAs(t, err, &problems)
 	require.Len(t, problems, 1)
 }
