@@ -2,7 +2,6 @@ package config_test
 
 import (
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
