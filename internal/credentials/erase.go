@@ -9,8 +9,9 @@ import (
 
 // Erase deletes what the broker has written under key: a value that carries a mark
 // of owner's provider and of owner's generation or an earlier one. If published, a
-// value without any mark goes too: a person has rotated what was the broker's. That
-// nothing is there is fine.
+// value without any mark goes too: a person has rotated what was the broker's. So does
+// what cannot be read, and older versions of what a person has deleted. That nothing is
+// there is fine.
 //
 // What cannot be proved to be the broker's stays, and is a *NotOursError if nothing
 // else failed. After any other error Erase can be called again.
@@ -30,6 +31,10 @@ func (s *Service) Erase(ctx context.Context, backend, key string, owner Owner, p
 	var failed error
 	for _, r := range results {
 		switch mark := r.item.Owner; {
+		case published && (errors.Is(r.err, secret.ErrNotFound) || errors.Is(r.err, secret.ErrInvalid)):
+			// Older versions may be the broker's: a person has deleted the newest, or
+			// written something else over it.
+			failed = errors.Join(failed, s.remove(ctx, src, owner, r.key, &t))
 		case errors.Is(r.err, secret.ErrNotFound):
 		case errors.Is(r.err, secret.ErrInvalid):
 			foreign = append(foreign, src.locate(r.key)) // not in the broker's form

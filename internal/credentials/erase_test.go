@@ -1,6 +1,7 @@
 package credentials_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/google/uuid"
@@ -93,13 +94,19 @@ func TestEraseTakesThePairOutOfTheCache(t *testing.T) {
 	require.ErrorIs(t, err, secret.ErrNotFound)
 }
 
-// A value that is in nobody's form cannot be proved to be the broker's.
-func TestEraseLeavesWhatItCannotRead(t *testing.T) {
-	b := newBed(t)
-	b.vault.Fail(secret.ErrInvalid, memory.OpRead)
-	var kept *credentials.NotOursError
-	require.ErrorAs(t, b.Erase(t.Context(), vault, "google", ownerOf(google()), true), &kept)
-	require.Zero(t, b.vault.Count(memory.OpDelete))
+// A value that is in nobody's form cannot be proved to be the broker's. Where the
+// provider had been published, the place was the broker's: what lies below goes too.
+func TestEraseOfWhatCannotBeRead(t *testing.T) {
+	for _, cause := range []error{secret.ErrInvalid, secret.ErrNotFound} {
+		b := newBed(t)
+		b.vault.Fail(cause, memory.OpRead)
+		err := b.Erase(t.Context(), vault, "google", ownerOf(google()), false)
+		var kept *credentials.NotOursError
+		require.Equal(t, errors.Is(cause, secret.ErrInvalid), errors.As(err, &kept), "%v", err)
+		require.Zero(t, b.vault.Count(memory.OpDelete))
+		require.NoError(t, b.Erase(t.Context(), vault, "google", ownerOf(google()), true))
+		require.Equal(t, 2, b.vault.Count(memory.OpDelete))
+	}
 }
 
 func TestMarksTellAnOutageFromNoMark(t *testing.T) {

@@ -131,3 +131,21 @@ func (v proxiedVault) replay(t *testing.T, r *http.Request) func() {
 		}
 	}
 }
+
+// TestVaultDeletionGoesDeep deletes a provider whose newest version in the vault is
+// gone or unreadable: the older versions hold the broker's secret.
+func TestVaultDeletionGoesDeep(t *testing.T) {
+	t.Parallel()
+	v := newProxiedVault(t, nil)
+	b := start(t, v.world.env)
+	for name, spoil := range map[string]func(path string){
+		"deleted":    func(path string) { v.Remove("secret/data/nexus/providers/" + path) },
+		"unreadable": func(path string) { v.Write("secret/data/nexus/providers/"+path, map[string]any{"data": map[string]any{"foo": "bar"}}) },
+	} {
+		id := b.call("POST", "/providers", map[string]any{"profile": profilePair("deep-"+name, "old")}).want(201).text("id")
+		spoil("deep-" + name + "/client_secret")
+		b.call("DELETE", "/providers/"+id, nil).want(200)
+		v.world.gone(t, "deep-"+name+"/client_id")
+		v.world.gone(t, "deep-"+name+"/client_secret")
+	}
+}
