@@ -179,11 +179,3 @@ func tablesOf(t *testing.T, driver string, db *sql.DB) (names []string) {
 	require.Contains(t, names, "sealed_secrets")
 	return names
 }
-
-// searchProcess adds the arguments of a running process.
-func (c *canary) searchProcess(t *testing.T, pid int) {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	require.NoError(t, err)
-	c.search("process arguments", b)
-}

@@ -159,11 +159,14 @@ func sqliteWorld(t *testing.T) world {
 	}
 }
 
-func postgresWorld(t *testing.T) world {
-	dsn := servers.Postgres(t)
+func postgresWorld(t *testing.T, cluster *servers.Cluster) world {
+	dsn := cluster.Database(t)
 	return world{
 		name: "internal on PostgreSQL", env: base().with(env{"DATABASE_URL": dsn}),
-		search: func(t *testing.T, c *canary) { c.searchDatabase(t, "pgx", dsn) },
+		search: func(t *testing.T, c *canary) {
+			c.searchDatabase(t, "pgx", dsn)
+			c.searchCluster(t, cluster, dsn)
+		},
 	}
 }
 
@@ -210,6 +213,7 @@ func vaultWorld(w world, name string, v *servers.VaultServer, mount string, vers
 // worlds are all combinations that the flow must work in.
 func worlds(t *testing.T) []world {
 	v := servers.Vault(t)
+	cluster := servers.PostgresCluster(t) // of its own: all that it writes is searched
 	v.MountKV("kv1", 1)
 	v.Policy("nexus", `
 path "secret/data/nexus/providers/*" { capabilities = ["create", "read", "update", "delete"] }
@@ -221,8 +225,8 @@ path "kv1/nexus/providers/*" { capabilities = ["create", "read", "update", "dele
 	approle := env{"VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": roleID, "VAULT_SECRET_ID": secretID}
 	return []world{
 		sqliteWorld(t),
-		postgresWorld(t),
-		vaultWorld(postgresWorld(t), "Vault KV v2 by token, PostgreSQL", v, "secret", 2, token),
+		postgresWorld(t, cluster),
+		vaultWorld(postgresWorld(t, cluster), "Vault KV v2 by token, PostgreSQL", v, "secret", 2, token),
 		vaultWorld(sqliteWorld(t), "Vault KV v1 by token, SQLite", v, "kv1", 1, token),
 		vaultWorld(sqliteWorld(t), "Vault KV v2 by AppRole, SQLite", v, "secret", 2, approle),
 	}
@@ -252,7 +256,8 @@ func TestFlow(t *testing.T) {
 			c.protect("encryption key", encryptionKey)
 			c.protect("state key", stateKey)
 
-			b := start(t, w.env)
+			around := newSurroundings(t)
+			b := start(t, w.env.with(around.env()))
 			prov := b.register(op, "flow", client)
 			if w.look != nil {
 				require.Equal(t, client.ID, w.look(t, "flow/client_id"))
@@ -273,7 +278,8 @@ func TestFlow(t *testing.T) {
 			}
 
 			authURL, state := b.begin(prov.id)
-			c.protect("authorization code", b.spend(c, authURL))
+			code := b.spend(c, authURL)
+			c.protect("authorization code", code)
 			connection := b.lastConnection(state)
 			first := b.token(connection).want(200).object()
 			b.protectTokens(c, first)
@@ -297,8 +303,9 @@ func TestFlow(t *testing.T) {
 				b.call("PATCH", "/providers/"+prov.id, map[string]any{"client_secret": rotated}).want(200)
 			}
 			b.protectTokens(c, b.refresh(connection).want(200).object())
-			c.search("metrics", b.send("GET", "/metrics", nil, nil).want(200).Body)
-			c.search("audit", b.call("GET", "/audit?limit=1000", nil).want(200).Body)
+			b.connectWitnessed(c)
+			b.captureCredentials(c)
+			b.provoke(c, prov.id, connection, code)
 			for _, event := range []string{"provider.created", "credentials.written", "credentials.read",
 				"oauth_flow_completed", "token_retrieved", "token_refreshed"} {
 				require.NotEmpty(t, b.events(event), event)
@@ -320,10 +327,12 @@ func TestFlow(t *testing.T) {
 			b.token(connection).want(200)
 			b.call("GET", "/providers/"+prov.id, nil).want(404, "provider_not_found")
 			require.NotEmpty(t, b.events("provider.deleted"))
+			c.searchAnswers(b)
 			w.search(t, c)
 			b.stop()
 			require.NoError(t, b.err)
 			c.search("log", []byte(b.log.String()))
+			around.search(t, c, b)
 			c.check(t)
 		})
 	}

@@ -150,10 +150,11 @@ func (c *Cluster) command(program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
+// Data returns the folder of the cluster's files.
+func (c *Cluster) Data() string { return filepath.Join(c.dir, "data") }
 
 func (c *Cluster) init() error {
-	cmd := c.command("initdb", "--pgdata", c.data(), "--username", "postgres", "--auth", "trust",
+	cmd := c.command("initdb", "--pgdata", c.Data(), "--username", "postgres", "--auth", "trust",
 		"--encoding", "UTF8", "--locale", "C", "--no-sync")
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, c.log.String())
@@ -186,7 +187,7 @@ func freePort() (int, error) {
 }
 
 func (c *Cluster) start() error {
-	args := []string{"-D", c.data(), "-p", strconv.Itoa(c.port)}
+	args := []string{"-D", c.Data(), "-p", strconv.Itoa(c.port)}
 	for _, s := range append([]string{
 		"listen_addresses=127.0.0.1", "unix_socket_directories=" + c.dir, "max_connections=200",
 	}, c.settings...) {
