@@ -18,9 +18,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// The scripts run the command as a process of its own.
+// The scripts run the command as a process of its own. None of them takes long: a
+// broker that starts where it should have refused to is ended.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"nexus-broker": main})
+	testscript.Main(m, map[string]func(){"nexus-broker": func() {
+		time.AfterFunc(30*time.Second, func() { os.Exit(3) })
+		main()
+	}})
 }
 
 func TestScripts(t *testing.T) {
