@@ -57,6 +57,7 @@ type crashed struct {
 	proxiedVault
 	env      env
 	name, id string // of the provider; no id if it was being registered
+	secrets  *canary
 }
 
 // TestCrash kills the broker at every step of every operation that needs two systems,
@@ -67,11 +68,15 @@ func TestCrash(t *testing.T) {
 	v := newProxiedVault(t, nil)
 	const timeout = time.Second
 	v.world.env["SECRET_TIMEOUT"] = timeout.String()
+	c := newCanary()
+	for _, pair := range []string{"old", "new", "successor", "repaired"} {
+		c.protect(pair, pair+"-secret")
+	}
 	var all []crashed
-	for i, c := range crashes() {
-		x := crashed{crash: c, proxiedVault: v, name: fmt.Sprintf("crash-%d", i)}
+	for i, point := range crashes() {
+		x := crashed{crash: point, proxiedVault: v, name: fmt.Sprintf("crash-%d", i), secrets: c}
 		x.env = v.world.env.with(env{"DATABASE_URL": "sqlite:" + t.TempDir() + "/broker.db"})
-		if !t.Run(c.String(), func(t *testing.T) { x.killMidway(t); x.atOnce(t) }) {
+		if !t.Run(point.String(), func(t *testing.T) { x.killMidway(t); x.atOnce(t) }) {
 			return
 		}
 		all = append(all, x)
@@ -117,6 +122,7 @@ func (x *crashed) killMidway(t *testing.T) {
 	}
 	<-b.done
 	require.Equal(t, "signal: killed", b.err.Error(), "%s", b.log)
+	x.secrets.checkBroker(t, b)
 }
 
 // try sends a request that may get no answer.
@@ -175,7 +181,12 @@ func (x *crashed) inTime(t *testing.T) {
 		eventually(t, "nothing is left", gone(x.name))
 		x.world.gone(t, x.name+"/client_id")
 		x.world.gone(t, x.name+"/client_secret")
-		x.id = b.call("POST", "/providers", map[string]any{"profile": profilePair(x.name, "successor")}).want(201).text("id")
+		// While the sweep is at it the name is taken.
+		eventually(t, "the name is free", func() bool {
+			a := b.call("POST", "/providers", map[string]any{"profile": profilePair(x.name, "successor")})
+			x.id = a.text("id")
+			return a.Status == 201
+		})
 		require.Equal(t, "successor-id", b.clientID(x.id))
 	case x.left == "torn":
 		// The sweep cannot know which pair is right: it stays incomplete, until somebody
@@ -192,4 +203,5 @@ func (x *crashed) inTime(t *testing.T) {
 		require.Equal(t, "ready", b.credentialsState(x.id))
 		require.Equal(t, "repaired-id", b.clientID(x.id))
 	}
+	x.secrets.checkBroker(t, b)
 }

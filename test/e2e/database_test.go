@@ -75,9 +75,8 @@ func TestDatabaseAwayAtARefresh(t *testing.T) {
 	old := b.token(gone).want(200).text("access_token")
 
 	open := gate(op, 3)
-	refreshed, called := make(chan answer, 1), make(chan answer, 1)
-	go func() { refreshed <- b.refresh(waiting) }()
-	go func() { called <- b.send("GET", callback.RequestURI(), nil, nil) }()
+	refreshed := later(func() answer { return b.refresh(waiting) })
+	called := later(func() answer { return b.send("GET", callback.RequestURI(), nil, nil) })
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan struct{})
 	go func() {
@@ -98,8 +97,8 @@ func TestDatabaseAwayAtARefresh(t *testing.T) {
 	eventually(t, "the broker has tried to store", func() bool { return countOf(b, "a token could not be stored") >= 3 })
 	cluster.Start(t)
 
-	require.Equal(t, (<-refreshed).want(200).text("access_token"), b.token(waiting).want(200).text("access_token"))
-	require.Contains(t, (<-called).want(302).Header.Get("Location"), "status=success")
+	require.Equal(t, refreshed.wait(t).want(200).text("access_token"), b.token(waiting).want(200).text("access_token"))
+	require.Contains(t, called.wait(t).want(302).Header.Get("Location"), "status=success")
 	eventually(t, "the token is stored without its caller", func() bool {
 		return b.token(gone).want(200).text("access_token") != old
 	})

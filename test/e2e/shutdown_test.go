@@ -32,6 +32,26 @@ func gate(op *oauthtest.Server, n int) (open func()) {
 	return func() { close(release) }
 }
 
+// answering is an answer that is still to come.
+type answering chan answer
+
+// later makes the call in the background.
+func later(call func() answer) answering {
+	a := make(answering, 1)
+	go func() {
+		defer close(a) // also if the call has failed
+		a <- call()
+	}()
+	return a
+}
+
+func (a answering) wait(t *testing.T) answer {
+	t.Helper()
+	got, ok := <-a
+	require.True(t, ok, "there is no answer")
+	return got
+}
+
 // TestShutdownUnderLoad: at SIGTERM nothing new is taken, what is in flight finishes,
 // and the process ends well.
 func TestShutdownUnderLoad(t *testing.T) {
@@ -45,9 +65,9 @@ func TestShutdownUnderLoad(t *testing.T) {
 		connections = append(connections, b.connect(provider))
 	}
 	open := gate(op, len(connections))
-	refreshed := make(chan answer, len(connections))
+	var refreshed []answering
 	for _, c := range connections {
-		go func() { refreshed <- b.refresh(c) }()
+		refreshed = append(refreshed, later(func() answer { return b.refresh(c) }))
 	}
 	eventually(t, "the refreshes are in flight", func() bool { return op.CountGrant("refresh_token") == len(connections) })
 
@@ -78,8 +98,8 @@ func TestShutdownUnderLoad(t *testing.T) {
 	eventually(t, "nothing new is taken", func() bool { return ended.Load() == int32(len(connections)) })
 	open()
 	tokens := map[string]bool{}
-	for range connections {
-		tokens[(<-refreshed).want(200).text("access_token")] = true
+	for _, r := range refreshed {
+		tokens[r.wait(t).want(200).text("access_token")] = true
 	}
 	require.Len(t, tokens, len(connections))
 	<-b.done
