@@ -139,10 +139,8 @@ func TestVaultDeletionGoesDeep(t *testing.T) {
 	v := newProxiedVault(t, nil)
 	b := start(t, v.world.env)
 	for name, spoil := range map[string]func(path string){
-		"deleted": func(path string) { v.Remove("secret/data/nexus/providers/" + path) },
-		"unreadable": func(path string) {
-			v.Write("secret/data/nexus/providers/"+path, map[string]any{"data": map[string]any{"foo": "bar"}})
-		},
+		"deleted":    func(path string) { v.Remove("secret/data/" + v.prefix() + "/" + path) },
+		"unreadable": func(path string) { v.put(path, map[string]any{"foo": "bar"}) },
 	} {
 		id := b.call("POST", "/providers", map[string]any{"profile": profilePair("deep-"+name, "old")}).want(201).text("id")
 		spoil("deep-" + name + "/client_secret")
