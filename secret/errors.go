@@ -22,6 +22,9 @@ var (
 
 	// ErrExists is returned by OwnedBackend.Create only: the key holds a value already.
 	ErrExists = errors.New("secret exists already")
+	// ErrChanged is returned by OwnedBackend.Replace only: what the key holds is not, or
+	// not any more, the version that was to be replaced.
+	ErrChanged = errors.New("secret is no longer the one that was read")
 	// ErrLogin qualifies an ErrDenied: it was the login that was refused, or the
 	// token is not valid; no other key will fare better.
 	ErrLogin = errors.New("login refused")

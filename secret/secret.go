@@ -62,7 +62,13 @@ type OwnedBackend interface {
 	Create(ctx context.Context, key, value, owner string) (version string, err error)
 
 	// Replace is Set that marks the value as owner's and returns the version written.
-	Replace(ctx context.Context, key, value, owner string) (version string, err error)
+	// With an ifVersion other than "" it replaces that version only: if key holds
+	// another one, or no value, it changes nothing and returns an error wrapping
+	// ErrChanged (and none of the other sentinels). Of several concurrent Replaces of
+	// one version exactly one succeeds, so that a write that was given up, and arrives
+	// late, cannot hit a newer value. A store may begin to count anew after a Delete;
+	// a backend that keeps no versions has no ifVersion but "".
+	Replace(ctx context.Context, key, value, owner, ifVersion string) (version string, err error)
 }
 
 // Item is a stored value with what the store knows of it.
@@ -73,6 +79,19 @@ type Item struct {
 	// Owner is what Create or Replace was given, "" for a value stored by Set or by
 	// somebody else.
 	Owner string
+}
+
+// VersionRemover is implemented by an OwnedBackend that can take back a single write.
+// The broker uses it to undo a Create, without a loss of what somebody else has kept
+// at the key: older versions that can be undeleted, or a newer value.
+type VersionRemover interface {
+	// RemoveVersion removes, for good, the version that a Create or Replace of key has
+	// returned, and no other one. If it was the newest, Get is ErrNotFound then and
+	// Create works again at once; an older value does not come back by itself. If it was
+	// the only one that the key ever had, the key goes with it. It is idempotent: a
+	// version that is not there is nil. The limits and errors of SecretBackend apply;
+	// a version that no call can have returned is ErrInvalid.
+	RemoveVersion(ctx context.Context, key, version string) error
 }
 
 // Locator is implemented by backends that can tell a person where a key lies,

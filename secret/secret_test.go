@@ -17,7 +17,7 @@ import (
 
 var sentinels = []error{
 	secret.ErrNotFound, secret.ErrDenied, secret.ErrUnavailable, secret.ErrThrottled, secret.ErrInvalid,
-	secret.ErrExists, secret.ErrLogin,
+	secret.ErrExists, secret.ErrChanged, secret.ErrLogin,
 }
 
 func TestSentinelsAreDistinct(t *testing.T) {

@@ -77,8 +77,8 @@ func (e *timeoutError) Unwrap() []error {
 }
 
 // Class names the outcome of a call in metrics and logs: "ok", "not_found",
-// "denied", "unavailable", "throttled", "invalid", "exists", "canceled" for a caller
-// that has given up, and "unknown" for an error that breaks the contract.
+// "denied", "unavailable", "throttled", "invalid", "exists", "changed", "canceled" for
+// a caller that has given up, and "unknown" for an error that breaks the contract.
 func Class(err error) string {
 	switch {
 	case err == nil:
@@ -95,6 +95,8 @@ func Class(err error) string {
 		return "invalid"
 	case errors.Is(err, secret.ErrExists):
 		return "exists"
+	case errors.Is(err, secret.ErrChanged):
+		return "changed"
 	case endedBy(err):
 		return "canceled"
 	}

@@ -25,8 +25,9 @@ type Options struct {
 }
 
 // Decorate returns b with a deadline, metrics, a span and a debug log around each call. The
-// result implements of [secret.OwnedBackend], [secret.Locator] and [secret.Prober]
-// what b implements. Closing b remains its owner's business.
+// result implements of [secret.OwnedBackend], [secret.VersionRemover],
+// [secret.Locator] and [secret.Prober] what b implements. Closing b remains its
+// owner's business.
 //
 // A call that takes longer than the timeout ends with an error that wraps
 // [secret.ErrUnavailable] and context.DeadlineExceeded. A call whose own context
@@ -43,51 +44,14 @@ func Decorate(b secret.SecretBackend, o Options) secret.SecretBackend {
 	}
 	c := &caller{o}
 	ownedBackend, isOwned := b.(secret.OwnedBackend)
-	locator, isLocator := b.(secret.Locator)
-	prober, isProber := b.(secret.Prober)
-	p := probed{c, prober}
 	if !isOwned {
-		d := plain{c, b}
-		switch {
-		case isLocator && isProber:
-			return struct {
-				plain
-				secret.Locator
-				probed
-			}{d, locator, p}
-		case isLocator:
-			return struct {
-				plain
-				secret.Locator
-			}{d, locator}
-		case isProber:
-			return struct {
-				plain
-				probed
-			}{d, p}
-		}
-		return d
+		return combine(plain{c, b}, b, c)
 	}
 	d := owned{plain{c, b}, ownedBackend}
-	switch {
-	case isLocator && isProber:
-		return struct {
-			owned
-			secret.Locator
-			probed
-		}{d, locator, p}
-	case isLocator:
-		return struct {
-			owned
-			secret.Locator
-		}{d, locator}
-	case isProber:
-		return struct {
-			owned
-			probed
-		}{d, p}
+	if remover, is := b.(secret.VersionRemover); is {
+		return combineVersioned(versioned{d, remover}, b, c)
 	}
-	return d
+	return combineOwned(d, b, c)
 }
 
 // plain decorates the three methods that every backend has.
@@ -140,12 +104,25 @@ func (d owned) Create(ctx context.Context, key, value, owner string) (version st
 }
 
 // Replace implements secret.OwnedBackend.
-func (d owned) Replace(ctx context.Context, key, value, owner string) (version string, err error) {
+func (d owned) Replace(ctx context.Context, key, value, owner, ifVersion string) (version string, err error) {
 	err = d.call(ctx, "replace", key, func(ctx context.Context) error {
-		version, err = d.inner.Replace(ctx, key, value, owner)
+		version, err = d.inner.Replace(ctx, key, value, owner, ifVersion)
 		return err
 	})
 	return version, err
+}
+
+// versioned decorates a backend that keeps marks and can take back a single write.
+type versioned struct {
+	owned
+	remover secret.VersionRemover
+}
+
+// RemoveVersion implements secret.VersionRemover.
+func (d versioned) RemoveVersion(ctx context.Context, key, version string) error {
+	return d.call(ctx, "remove_version", key, func(ctx context.Context) error {
+		return d.remover.RemoveVersion(ctx, key, version)
+	})
 }
 
 // probed decorates a backend that can be probed.

@@ -48,13 +48,31 @@ type (
 		secret.OwnedBackend
 		secret.Prober
 	}
+	ownedLocatedProbed struct {
+		secret.OwnedBackend
+		secret.Locator
+		secret.Prober
+	}
+	versioned struct {
+		secret.OwnedBackend
+		secret.VersionRemover
+	}
+	versionedLocated struct {
+		versioned
+		secret.Locator
+	}
+	versionedProbed struct {
+		versioned
+		secret.Prober
+	}
 )
 
 func TestDecorateKeepsWhatTheBackendCanDo(t *testing.T) {
 	m := memory.New()
 	for _, b := range []secret.SecretBackend{
 		bare{m}, located{m, m}, probed{m, m}, locatedProbed{m, m, m},
-		owned{m}, ownedLocated{m, m}, ownedProbed{m, m}, m,
+		owned{m}, ownedLocated{m, m}, ownedProbed{m, m}, ownedLocatedProbed{m, m, m},
+		versioned{m, m}, versionedLocated{versioned{m, m}, m}, versionedProbed{versioned{m, m}, m}, m,
 	} {
 		t.Run(fmt.Sprintf("%T", b), func(t *testing.T) {
 			d := backend.Decorate(b, backend.Options{Name: "memory", Timeout: time.Second})
@@ -62,6 +80,9 @@ func TestDecorateKeepsWhatTheBackendCanDo(t *testing.T) {
 			_, is := b.(secret.OwnedBackend)
 			_, stays := d.(secret.OwnedBackend)
 			require.Equal(t, is, stays, "OwnedBackend")
+			_, is = b.(secret.VersionRemover)
+			_, stays = d.(secret.VersionRemover)
+			require.Equal(t, is, stays, "VersionRemover")
 			_, is = b.(secret.Prober)
 			_, stays = d.(secret.Prober)
 			require.Equal(t, is, stays, "Prober")
@@ -86,8 +107,11 @@ func TestEveryCallHasADeadline(t *testing.T) {
 			return err
 		},
 		memory.OpReplace: func(ctx context.Context, b secret.OwnedBackend) error {
-			_, err := b.Replace(ctx, "k", canary, "o")
+			_, err := b.Replace(ctx, "k", canary, "o", "")
 			return err
+		},
+		memory.OpRemoveVersion: func(ctx context.Context, b secret.OwnedBackend) error {
+			return b.(secret.VersionRemover).RemoveVersion(ctx, "k", "1")
 		},
 		memory.OpProbe: func(ctx context.Context, b secret.OwnedBackend) error {
 			return b.(secret.Prober).Probe(ctx, secret.ReadWrite)
@@ -151,6 +175,7 @@ func TestCallsAreCountedAndLoggedByClass(t *testing.T) {
 		secret.Throttled("slow", 1):  "throttled",
 		secret.ErrInvalid:            "invalid",
 		secret.ErrExists:             "exists",
+		secret.ErrChanged:            "changed",
 		context.Canceled:             "canceled",
 		context.DeadlineExceeded:     "canceled",
 		errors.New("not a sentinel"): "unknown",

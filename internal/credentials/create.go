@@ -10,11 +10,14 @@ import (
 	"github.com/nexus-broker/nexus-broker/secret"
 )
 
-// What is undone after a failure is undone even if the caller has given up: within
-// what is left of the caller's time, but at least undoLeast, and within undoMost
-// for a caller without a deadline.
+// What is undone after a failure is undone even if the caller has given up: until
+// undoGrace after the caller's deadline, or within undoMost for a caller without one.
+// The grace is less than what the caller's claim on the provider outlives its
+// deadline by, so that a process that was suspended undoes nothing afterwards.
+// What a call is late with all the same is harmless where the store keeps versions:
+// only the version that the operation has written is removed or replaced.
 const (
-	undoLeast = 4 * time.Second
+	undoGrace = 4 * time.Second
 	undoMost  = 30 * time.Second
 )
 
@@ -36,9 +39,9 @@ func (s *Service) Create(ctx context.Context, ref Ref, owner Owner, p Pair) erro
 	}
 	defer s.Forget(ref)
 	var t trail
-	for i, c := range changes {
-		if err := s.apply(ctx, src, owner, c, &t); err != nil {
-			return s.undoCreate(ctx, src, owner, changes[:i], c, err, &t)
+	for i := range changes {
+		if err := s.create(ctx, src, owner, &changes[i], &t); err != nil {
+			return s.undoCreate(ctx, src, owner, changes[:i], changes[i], err, &t)
 		}
 	}
 	if err := s.record(ctx, t); err != nil {
@@ -54,12 +57,12 @@ func (s *Service) undoCreate(ctx context.Context, src *source, owner Owner, writ
 	defer cancel()
 	var left []string
 	if attempted.key != "" && mayHaveWritten(cause) {
-		if err := s.removeIfOurs(ctx, src, owner, attempted, t); err != nil {
+		if err := s.takeBack(ctx, src, owner, attempted, t); err != nil {
 			left = append(left, src.locate(attempted.key))
 		}
 	}
 	for _, c := range written {
-		if err := s.remove(ctx, src, owner, c.key, t); err != nil {
+		if err := s.takeBack(ctx, src, owner, c, t); err != nil {
 			left = append(left, src.locate(c.key))
 		}
 	}
@@ -74,16 +77,19 @@ func (s *Service) undoCreate(ctx context.Context, src *source, owner Owner, writ
 type change struct {
 	key      string
 	old, new secret.Value
+	// The versions of old, as it was read, and of new, once it is written; "" where the
+	// store keeps none.
+	read, wrote string
 }
 
 // changes returns what leads from one pair to the other.
 func (r Ref) changes(from, to Pair) []change {
 	var cs []change
 	if !from.ClientID.Equal(to.ClientID) {
-		cs = append(cs, change{r.ClientIDAt(), from.ClientID, to.ClientID})
+		cs = append(cs, change{key: r.ClientIDAt(), old: from.ClientID, new: to.ClientID})
 	}
 	if !from.ClientSecret.Equal(to.ClientSecret) {
-		cs = append(cs, change{r.ClientSecretAt(), from.ClientSecret, to.ClientSecret})
+		cs = append(cs, change{key: r.ClientSecretAt(), old: from.ClientSecret, new: to.ClientSecret})
 	}
 	return cs
 }
@@ -104,52 +110,37 @@ func checkChanges(changes []change) error {
 	return nil
 }
 
-// apply carries out one change.
-func (s *Service) apply(ctx context.Context, src *source, owner Owner, c change, t *trail) error {
-	switch {
-	case c.new.IsZero():
-		return s.remove(ctx, src, owner, c.key, t)
-	case c.old.IsZero():
-		return s.create(ctx, src, owner, c, t)
-	}
-	return s.replace(ctx, src, owner, c.key, c.new, t)
-}
-
-func (s *Service) create(ctx context.Context, src *source, owner Owner, c change, t *trail) error {
+// create stores a value where none may be.
+func (s *Service) create(ctx context.Context, src *source, owner Owner, c *change, t *trail) error {
 	version, err := src.store.Create(ctx, c.key, c.new.Reveal(), owner.String())
 	s.observe(ctx, src, owner.ProviderID, "create", c.key, err)
 	if errors.Is(err, secret.ErrExists) {
-		// The store's own client may have repeated a request whose answer was lost.
-		version, err = s.createdBefore(ctx, src, owner, c)
+		version, err = s.writtenBefore(ctx, src, owner, *c, &ExistsError{Backend: src.name, Path: src.locate(c.key)})
 	}
 	if err != nil {
 		return err
 	}
+	c.wrote = version
 	t.written(ctx, src, owner, c.key, version)
 	return nil
 }
 
-// createdBefore returns the version of a value that is this owner's and the wanted
-// one already; else an *ExistsError.
-func (s *Service) createdBefore(ctx context.Context, src *source, owner Owner, c change) (version string, err error) {
+// writtenBefore returns the version of a value that is this owner's and the wanted
+// one already, because a client has repeated a request whose answer was lost; else
+// refusal.
+func (s *Service) writtenBefore(ctx context.Context, src *source, owner Owner, c change, refusal error) (version string, err error) {
 	results, err := s.readAll(ctx, src, owner.ProviderID, []string{c.key})
 	if err != nil {
 		return "", err
 	}
-	if found := results[0]; found.err == nil && found.item.Owner == owner.String() && found.item.Value.Equal(c.new) {
+	switch found := results[0]; {
+	case found.err == nil && found.item.Owner == owner.String() && found.item.Value.Equal(c.new):
 		return found.item.Version, nil
+	case found.err == nil, classify(found.err) == good, classify(found.err) == denied:
+		return "", refusal
+	default:
+		return "", found.err // nobody can tell
 	}
-	return "", &ExistsError{Backend: src.name, Path: src.locate(c.key)}
-}
-
-func (s *Service) replace(ctx context.Context, src *source, owner Owner, key string, value secret.Value, t *trail) error {
-	version, err := src.store.Replace(ctx, key, value.Reveal(), owner.String())
-	s.observe(ctx, src, owner.ProviderID, "replace", key, err)
-	if err != nil {
-		return err
-	}
-	t.written(ctx, src, owner, key, version)
-	return nil
 }
 
 func (s *Service) remove(ctx context.Context, src *source, owner Owner, key string, t *trail) error {
@@ -162,34 +153,64 @@ func (s *Service) remove(ctx context.Context, src *source, owner Owner, key stri
 	return nil
 }
 
-// removeIfOurs removes the value of an attempted create if it is there and the
-// attempt's: by its mark, or by being the same value where no marks are kept.
-func (s *Service) removeIfOurs(ctx context.Context, src *source, owner Owner, c change, t *trail) error {
-	results, err := s.readAll(ctx, src, owner.ProviderID, []string{c.key})
+// removeVersion takes back a single write, where the store can do that: other
+// versions, which somebody may want to undelete, stay.
+func (s *Service) removeVersion(ctx context.Context, src *source, owner Owner, key, version string, t *trail) error {
+	if src.remover == nil || version == "" {
+		return s.remove(ctx, src, owner, key, t)
+	}
+	err := src.remover.RemoveVersion(ctx, key, version)
+	s.observe(ctx, src, owner.ProviderID, "remove_version", key, err)
 	if err != nil {
 		return err
 	}
-	found := results[0]
-	switch {
-	case errors.Is(found.err, secret.ErrNotFound):
-		return nil
-	case found.err != nil:
-		return found.err
+	t.removed(ctx, src, owner, key, version)
+	return nil
+}
+
+// takeBack undoes a create. Where it is not known which version it has written, or the
+// store cannot remove a single one, the value is removed if it is the create's: by its
+// mark, or by being the same value where no marks are kept.
+func (s *Service) takeBack(ctx context.Context, src *source, owner Owner, c change, t *trail) error {
+	if src.remover != nil && c.wrote != "" {
+		return s.removeVersion(ctx, src, owner, c.key, c.wrote, t)
 	}
-	ours := found.item.Owner == owner.String()
+	item, err := s.look(ctx, src, owner, c.key)
+	if err != nil || !c.isNew(src, owner, item) {
+		return err
+	}
+	return s.removeVersion(ctx, src, owner, c.key, item.Version, t)
+}
+
+// look reads what a key holds now, the zero Item if nothing.
+func (s *Service) look(ctx context.Context, src *source, owner Owner, key string) (secret.Item, error) {
+	results, err := s.readAll(ctx, src, owner.ProviderID, []string{key})
+	if err != nil {
+		return secret.Item{}, err
+	}
+	if err := results[0].err; err != nil && !errors.Is(err, secret.ErrNotFound) {
+		return secret.Item{}, err
+	}
+	return results[0].item, nil
+}
+
+// isNew reports whether item is what the change, made by owner, writes.
+func (c change) isNew(src *source, owner Owner, item secret.Item) bool {
 	if !src.marks {
-		ours = found.item.Value.Equal(c.new)
+		return !item.Value.IsZero() && item.Value.Equal(c.new)
 	}
-	if !ours {
-		return nil
-	}
-	return s.remove(ctx, src, owner, c.key, t)
+	return item.Owner == owner.String()
 }
 
 // mayHaveWritten reports whether a write that failed may have taken place all the
 // same, its answer lost. A write that was refused has not.
 func mayHaveWritten(err error) bool {
-	return !errors.Is(err, secret.ErrExists) && !errors.Is(err, secret.ErrDenied) && !errors.Is(err, secret.ErrInvalid)
+	for _, refusal := range []error{secret.ErrExists, ErrChanged, secret.ErrDenied, secret.ErrInvalid} {
+		if errors.Is(err, refusal) {
+			return false
+		}
+	}
+	return true
 }
 
 // recordFailed records what was written and undone, as well as that is possible:
@@ -201,9 +222,9 @@ func (s *Service) recordFailed(ctx context.Context, t *trail) {
 }
 
 func undoContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	limit := undoMost
+	until := time.Now().Add(undoMost)
 	if deadline, ok := ctx.Deadline(); ok {
-		limit = max(time.Until(deadline), undoLeast)
+		until = deadline.Add(undoGrace)
 	}
-	return context.WithTimeout(context.WithoutCancel(ctx), limit)
+	return context.WithDeadline(context.WithoutCancel(ctx), until)
 }

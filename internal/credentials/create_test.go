@@ -101,7 +101,7 @@ func TestCreateDoesNotTakeOtherMarksForItsOwn(t *testing.T) {
 	other.Generation = 0
 	for _, mark := range []string{other.String(), "terraform", "nexus-broker/01944444-4444-7444-8444-444444444444/1"} {
 		b := newBed(t)
-		_, err := b.vault.Replace(t.Context(), idKey, "id", mark)
+		_, err := b.vault.Replace(t.Context(), idKey, "id", mark, "")
 		require.NoError(t, err)
 		require.ErrorIs(t, b.Create(t.Context(), google(), ownerOf(google()), pair("id", "s3cret")), secret.ErrExists)
 		_, found := b.stored(t, idKey)
@@ -112,7 +112,7 @@ func TestCreateDoesNotTakeOtherMarksForItsOwn(t *testing.T) {
 // A request that the store's client has repeated finds its own value there.
 func TestCreateAcceptsItsOwnValue(t *testing.T) {
 	b := newBed(t)
-	_, err := b.vault.Replace(t.Context(), idKey, "id", ownerOf(google()).String())
+	_, err := b.vault.Replace(t.Context(), idKey, "id", ownerOf(google()).String(), "")
 	require.NoError(t, err)
 	require.NoError(t, b.Create(t.Context(), google(), ownerOf(google()), pair("id", "s3cret")))
 	requireStored(t, b, "id", "s3cret")

@@ -40,6 +40,9 @@ func (s *Service) Erase(ctx context.Context, backend, key string, owner Owner, p
 			foreign = append(foreign, src.locate(r.key)) // not in the broker's form
 		case r.err != nil:
 			failed = errors.Join(failed, r.err)
+		case owner.covers(mark) && !published:
+			// One write, which nobody else has seen: older versions are somebody else's.
+			failed = errors.Join(failed, s.removeVersion(ctx, src, owner, r.key, r.item.Version, &t))
 		case owner.covers(mark), mark == "" && published:
 			failed = errors.Join(failed, s.remove(ctx, src, owner, r.key, &t))
 		default:

@@ -40,7 +40,7 @@ func TestEraseDeletesOnlyWhatIsProved(t *testing.T) {
 					require.NoError(t, b.vault.Set(t.Context(), key, "value"))
 					continue
 				}
-				_, err := b.vault.Replace(t.Context(), key, "value", c.mark)
+				_, err := b.vault.Replace(t.Context(), key, "value", c.mark, "")
 				require.NoError(t, err)
 			}
 			err := b.Erase(t.Context(), vault, "google", owner, c.published)
@@ -73,7 +73,7 @@ func TestEraseDeletesWhatItCanProveBesideWhatItCannot(t *testing.T) {
 func TestEraseCanBeRepeated(t *testing.T) {
 	b := newBed(t)
 	require.NoError(t, b.Create(t.Context(), google(), ownerOf(google()), pair("id", "s3cret")))
-	b.vault.Before(at(memory.OpDelete, secretKey, failing(errOutage)))
+	b.vault.Before(at(memory.OpRemoveVersion, secretKey, failing(errOutage)))
 	require.ErrorIs(t, b.Erase(t.Context(), vault, "google", ownerOf(google()), false), secret.ErrUnavailable)
 	b.vault.Before(at(memory.OpRead, secretKey, failing(errOutage)))
 	require.ErrorIs(t, b.Erase(t.Context(), vault, "google", ownerOf(google()), false), secret.ErrUnavailable)

@@ -17,6 +17,10 @@ var (
 	// ErrNotConfigured: the row names a backend that this broker is not configured for.
 	// It comes with secret.ErrDenied.
 	ErrNotConfigured = errors.New("the secret backend is not configured")
+	// ErrChanged: the stored pair was not, or not any more, the one that Replace was told
+	// to change. Unless ErrTorn comes with it, Replace has left no value of its own.
+	// Read again and decide anew. It comes with none of the sentinels of package secret.
+	ErrChanged = errors.New("the stored credentials are no longer the ones that were read")
 	// ErrTorn qualifies an error of Replace: the old pair could not be put back, so
 	// that the two values may not belong together.
 	ErrTorn = errors.New("the old credentials could not be put back")

@@ -97,7 +97,8 @@ const (
 
 func classify(err error) class {
 	switch {
-	case err == nil, errors.Is(err, secret.ErrNotFound), errors.Is(err, secret.ErrInvalid), errors.Is(err, secret.ErrExists):
+	case err == nil, errors.Is(err, secret.ErrNotFound), errors.Is(err, secret.ErrInvalid),
+		errors.Is(err, secret.ErrExists), errors.Is(err, secret.ErrChanged):
 		return good
 	case errors.Is(err, secret.ErrLogin):
 		return loginRefused

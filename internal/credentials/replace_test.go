@@ -2,6 +2,7 @@ package credentials_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,7 +26,8 @@ func TestReplaceTouchesOnlyWhatDiffers(t *testing.T) {
 	require.Zero(t, b.vault.Count(), "values that are stored already are a no-op for the vault")
 
 	require.NoError(t, b.Replace(t.Context(), next, ownerOf(next), pair("id", "old"), pair("id", "new")))
-	require.Equal(t, []memory.Call{{Op: memory.OpReplace, Key: secretKey}}, b.vault.Calls())
+	require.Equal(t, 1, b.vault.Count(memory.Writes...))
+	require.Contains(t, b.vault.Calls(), memory.Call{Op: memory.OpReplace, Key: secretKey})
 	id, sec, err := b.Marks(t.Context(), next)
 	require.NoError(t, err)
 	require.Equal(t, ownerOf(google()), id)
@@ -105,13 +107,13 @@ func TestFailedReplacePutsTheOldPairBack(t *testing.T) {
 
 // once makes a hook fail the first time only.
 func once(h memory.Hook) memory.Hook {
-	done := false
+	var done atomic.Bool
 	return func(ctx context.Context, c memory.Call) error {
-		if done {
+		if done.Load() {
 			return nil
 		}
 		err := h(ctx, c)
-		done = err != nil
+		done.Store(err != nil)
 		return err
 	}
 }
@@ -148,7 +150,7 @@ func TestReplaceSaysWhenThePairIsTorn(t *testing.T) {
 	b := newBed(t)
 	require.NoError(t, b.Create(t.Context(), google(), ownerOf(google()), pair("id", "old")))
 	b.vault.Before(func(_ context.Context, c memory.Call) error {
-		if c.Key == secretKey {
+		if c.Key == secretKey && c.Op == memory.OpReplace {
 			b.vault.Fail(errOutage)
 			return secret.ErrDenied
 		}

@@ -14,7 +14,8 @@ type source struct {
 	name     string
 	external bool
 	store    secret.OwnedBackend
-	marks    bool // store keeps marks; else it is an unmarked
+	marks    bool                  // store keeps marks; else it is an unmarked
+	remover  secret.VersionRemover // nil: store cannot take back a single write
 	health   health
 }
 
@@ -23,6 +24,7 @@ func newSource(b Backend, now time.Time) *source {
 	if src.store, src.marks = b.Store.(secret.OwnedBackend); !src.marks {
 		src.store = unmarked{b.Store}
 	}
+	src.remover, _ = b.Store.(secret.VersionRemover)
 	src.health.prober, _ = b.Store.(secret.Prober)
 	return src
 }
@@ -71,7 +73,7 @@ func (u unmarked) Create(ctx context.Context, key, value, _ string) (string, err
 	return "", u.Set(ctx, key, value)
 }
 
-// Replace implements secret.OwnedBackend.
-func (u unmarked) Replace(ctx context.Context, key, value, _ string) (string, error) {
+// Replace implements secret.OwnedBackend. There are no versions: ifVersion is "".
+func (u unmarked) Replace(ctx context.Context, key, value, _, _ string) (string, error) {
 	return "", u.Set(ctx, key, value)
 }

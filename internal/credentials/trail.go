@@ -41,6 +41,11 @@ func (t *trail) written(ctx context.Context, src *source, owner Owner, key, vers
 	t.add(ctx, audit.CredentialsWritten, src, owner.ProviderID, key, "version", version)
 }
 
+// removed notes that one version was deleted.
+func (t *trail) removed(ctx context.Context, src *source, owner Owner, key, version string) {
+	t.add(ctx, audit.CredentialsDeleted, src, owner.ProviderID, key, "version", version)
+}
+
 func (t *trail) deleted(ctx context.Context, src *source, owner Owner, key string) {
 	t.add(ctx, audit.CredentialsDeleted, src, owner.ProviderID, key, "version", "")
 }

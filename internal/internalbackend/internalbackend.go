@@ -30,15 +30,21 @@ type Rows interface {
 	InsertSealedRow(ctx context.Context, key, sealed, owner string, now time.Time) (inserted bool, err error)
 	// UpsertSealedRow inserts or replaces a row and returns its version.
 	UpsertSealedRow(ctx context.Context, key, sealed, owner string, now time.Time) (version int64, err error)
+	// UpdateSealedRow replaces a row of this version, and no other. updated is false if
+	// the key has none: of several concurrent updates of one version one succeeds.
+	UpdateSealedRow(ctx context.Context, key string, version int64, sealed, owner string, now time.Time) (updated bool, err error)
 	// DeleteSealedRow deletes the row of a key, if there is one.
 	DeleteSealedRow(ctx context.Context, key string) error
+	// DeleteSealedVersion deletes the row of a key, if there is one of this version.
+	DeleteSealedVersion(ctx context.Context, key string, version int64) error
 	// Ping checks that the database answers.
 	Ping(ctx context.Context) error
 }
 
 // InternalBackend stores secrets in the broker's own database, encrypted with
 // AES-256-GCM and bound to their key: a row copied onto another key does not open. It
-// implements secret.OwnedBackend, secret.Locator and secret.Prober.
+// implements secret.OwnedBackend, secret.VersionRemover, secret.Locator and
+// secret.Prober.
 //
 // A database that fails is secret.ErrUnavailable. A value that does not open, because
 // ENCRYPTION_KEY is another one or the row has been tampered with, is
@@ -49,9 +55,10 @@ type InternalBackend struct {
 }
 
 var (
-	_ secret.OwnedBackend = (*InternalBackend)(nil)
-	_ secret.Locator      = (*InternalBackend)(nil)
-	_ secret.Prober       = (*InternalBackend)(nil)
+	_ secret.OwnedBackend   = (*InternalBackend)(nil)
+	_ secret.VersionRemover = (*InternalBackend)(nil)
+	_ secret.Locator        = (*InternalBackend)(nil)
+	_ secret.Prober         = (*InternalBackend)(nil)
 )
 
 // New returns a backend that keeps values in rows, sealed by keys.
@@ -97,12 +104,32 @@ func (b *InternalBackend) Set(ctx context.Context, key, value string) error {
 	return err
 }
 
-// Replace implements secret.OwnedBackend.
-func (b *InternalBackend) Replace(ctx context.Context, key, value, owner string) (string, error) {
-	if err := secret.CheckOwner(owner); err != nil {
+// Replace implements secret.OwnedBackend. Of several concurrent Replaces of one
+// version exactly one succeeds.
+func (b *InternalBackend) Replace(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
+	err := check(key, value)
+	if err == nil {
+		err = secret.CheckOwner(owner)
+	}
+	if err != nil {
 		return "", failed("replace", key, err)
 	}
-	return b.put(ctx, "replace", key, value, owner)
+	if ifVersion == "" {
+		return b.put(ctx, "replace", key, value, owner)
+	}
+	changed := failed("replace", key, fmt.Errorf("%w: read it again", secret.ErrChanged))
+	n, err := parseVersion(ifVersion)
+	if err != nil {
+		return "", changed
+	}
+	updated, err := b.rows.UpdateSealedRow(ctx, key, n, b.keys.Seal(purpose(key), []byte(value)), owner, time.Now())
+	switch {
+	case err != nil:
+		return "", unavailable(ctx, "replace", key, err)
+	case !updated:
+		return "", changed
+	}
+	return version(n + 1), nil
 }
 
 func (b *InternalBackend) put(ctx context.Context, operation, key, value, owner string) (string, error) {
@@ -147,6 +174,22 @@ func (b *InternalBackend) Delete(ctx context.Context, key string) error {
 	return nil
 }
 
+// RemoveVersion implements secret.VersionRemover. A key has one version at a time.
+func (b *InternalBackend) RemoveVersion(ctx context.Context, key, version string) error {
+	const operation = "remove version"
+	if err := secret.CheckKey(key); err != nil {
+		return failed(operation, key, err)
+	}
+	n, err := parseVersion(version)
+	if err != nil {
+		return failed(operation, key, err)
+	}
+	if err := b.rows.DeleteSealedVersion(ctx, key, n); err != nil {
+		return unavailable(ctx, operation, key, err)
+	}
+	return nil
+}
+
 // Locate implements secret.Locator.
 func (b *InternalBackend) Locate(key string) string { return "sealed_secrets/" + key }
 
@@ -166,6 +209,14 @@ func check(key, value string) error {
 }
 
 func version(n int64) string { return strconv.FormatInt(n, 10) }
+
+func parseVersion(version string) (int64, error) {
+	n, err := strconv.ParseInt(version, 10, 64)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("%w: it is no version of this store", secret.ErrInvalid)
+	}
+	return n, nil
+}
 
 func failed(operation, key string, err error) error {
 	return fmt.Errorf("internal secret backend: %s %q: %w", operation, key, err)

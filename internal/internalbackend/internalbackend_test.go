@@ -123,7 +123,7 @@ func TestVersionsCountTheChangesOfAValue(t *testing.T) {
 		b := internalbackend.New(db, ring(t, 1))
 		first, err := b.Create(t.Context(), "p/client_id", "a", "provider/1")
 		require.NoError(t, err)
-		second, err := b.Replace(t.Context(), "p/client_id", "b", "provider/2")
+		second, err := b.Replace(t.Context(), "p/client_id", "b", "provider/2", "")
 		require.NoError(t, err)
 		require.Equal(t, []string{"1", "2"}, []string{first, second})
 		require.NoError(t, b.Set(t.Context(), "p/client_id", "c"))
@@ -157,7 +157,7 @@ func TestNothingIsStoredInPlaintext(t *testing.T) {
 	db := openSQLite(t, filepath.Join(folder, "nexus.db"))
 	b := internalbackend.New(db, ring(t, 1))
 	require.NoError(t, b.Set(t.Context(), "p/client_secret", canary))
-	_, err := b.Replace(t.Context(), "p/client_secret", canary+"2", "provider/1")
+	_, err := b.Replace(t.Context(), "p/client_secret", canary+"2", "provider/1", "")
 	require.NoError(t, err)
 	search := func() {
 		files, err := filepath.Glob(filepath.Join(folder, "*"))

@@ -57,7 +57,7 @@ func newSecretMetrics(factory promauto.Factory) secretMetrics {
 
 // SecretCall counts a call to a secret backend. The class is "ok" or the class of
 // its error: "not_found", "denied", "unavailable", "throttled", "invalid",
-// "canceled", "exists" or "unknown".
+// "canceled", "exists", "changed" or "unknown".
 func (m *Metrics) SecretCall(backend, operation, class string, took time.Duration) {
 	m.secrets.calls.WithLabelValues(backend, operation, class).Inc()
 	m.secrets.duration.WithLabelValues(backend, operation).Observe(took.Seconds())

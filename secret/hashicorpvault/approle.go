@@ -87,6 +87,7 @@ func (m *appRole) refuses(a *answer) bool {
 
 func (m *appRole) changed() bool { return m.secretID.changed() }
 func (m *appRole) again() bool   { return true }
+func (m *appRole) proves() bool  { return true }
 
 func (m *appRole) remedy() string {
 	return "check the role id, the secret id (its expiry, uses left and CIDR bounds), the auth mount and the login namespace"

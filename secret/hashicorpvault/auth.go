@@ -109,7 +109,9 @@ func (a *authenticator) afterDenial(ctx context.Context, s *session) (*session, 
 			return nil, fmt.Errorf("token lookup: %w", fault(nil, r, err))
 		case !ans.denied():
 			// Valid; or the server is in trouble, which the next request will see.
-			s.worked.Store(s.worked.Load() || ans.ok())
+			if ans.ok() {
+				a.accepted(s)
+			}
 			return nil, nil
 		case !ans.invalidToken() && (!a.method.again() || time.Since(s.since) < a.unproven):
 			// No policy lets the token look itself up: most likely it is valid.
@@ -183,8 +185,8 @@ func (a *authenticator) login(ctx context.Context, old *session) (*session, erro
 	if err == nil && old != nil && g.token.Equal(old.token) {
 		return old, nil
 	}
-	a.onLogin(err)
 	if err != nil {
+		a.onLogin(err)
 		return a.failed(old, err)
 	}
 	s := &session{
@@ -200,8 +202,21 @@ func (a *authenticator) login(ctx context.Context, old *session) (*session, erro
 	case a.renewed <- struct{}{}:
 	default:
 	}
-	a.log.Info("logged in to Vault", "method", a.method.String(), "token_ttl", g.lifetime.ttl.String(), "renewable", g.lifetime.renewable)
+	if a.method.proves() {
+		a.onLogin(nil)
+		a.log.Info("logged in to Vault", "method", a.method.String(), "token_ttl", g.lifetime.ttl.String(), "renewable", g.lifetime.renewable)
+	} else {
+		a.log.Info("using the configured Vault token")
+	}
 	return s, nil
+}
+
+// accepted notes that the server has accepted the token. For one that was given to us
+// that is the login.
+func (a *authenticator) accepted(s *session) {
+	if !s.worked.Load() && s.worked.CompareAndSwap(false, true) && !a.method.proves() {
+		a.onLogin(nil)
+	}
 }
 
 // failed notes a failed login. A token that cannot be replaced now stays in use.

@@ -24,13 +24,15 @@ import (
 // Name is how the backend calls itself in errors.
 const Name = "hashicorp-vault"
 
-// VaultBackend implements [secret.OwnedBackend], [secret.Locator] and
-// [secret.Prober]. It logs in when it is first used, keeps its token alive until
+// VaultBackend implements [secret.OwnedBackend], [secret.VersionRemover],
+// [secret.Locator] and [secret.Prober]. It logs in when it is first used, keeps its token alive until
 // Close, and logs in again when it must. Printed in any way it shows no token.
 //
-// Create is atomic on KV version 2, by check-and-set. Version 1 has nothing of the
-// kind: there Create reads before it writes, and of two at the same time both may
-// succeed. Version 1 keeps no versions either: Item.Version is "".
+// Create and Replace are atomic on KV version 2, by check-and-set. To the server a
+// newest version that was deleted, not destroyed, is still the newest: a Replace of it
+// succeeds. Version 1 has nothing of the kind: there Create reads before it writes, and
+// of two at the same time both may succeed. It keeps no versions either: Item.Version
+// is "", and who wants to replace a certain value can only compare before he writes.
 type VaultBackend struct {
 	mount, prefix string
 	address       string
@@ -41,9 +43,10 @@ type VaultBackend struct {
 }
 
 var (
-	_ secret.OwnedBackend = (*VaultBackend)(nil)
-	_ secret.Locator      = (*VaultBackend)(nil)
-	_ secret.Prober       = (*VaultBackend)(nil)
+	_ secret.OwnedBackend   = (*VaultBackend)(nil)
+	_ secret.VersionRemover = (*VaultBackend)(nil)
+	_ secret.Locator        = (*VaultBackend)(nil)
+	_ secret.Prober         = (*VaultBackend)(nil)
 )
 
 // New returns a backend, or an error that lists everything that is wrong with the
@@ -152,12 +155,30 @@ func (b *VaultBackend) Set(ctx context.Context, key, value string) error {
 	return err
 }
 
-// Replace implements [secret.OwnedBackend].
-func (b *VaultBackend) Replace(ctx context.Context, key, value, owner string) (string, error) {
+// Replace implements [secret.OwnedBackend]. See VaultBackend for KV version 1.
+func (b *VaultBackend) Replace(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
 	if err := secret.CheckOwner(owner); err != nil {
 		return "", b.invalid("replace", key, err)
 	}
-	return b.write(ctx, "replace", key, value, owner, engine.write)
+	if ifVersion == "" {
+		return b.write(ctx, "replace", key, value, owner, engine.write)
+	}
+	version, err := parseVersion(ifVersion)
+	return b.write(ctx, "replace", key, value, owner, func(e engine, ctx context.Context, key string, f fields) (int, error) {
+		if err != nil {
+			return 0, errChanged
+		}
+		return e.replace(ctx, key, f, version)
+	})
+}
+
+// parseVersion reads what write has returned. Version 0 is what Vault calls none.
+func parseVersion(version string) (int, error) {
+	n, err := strconv.Atoi(version)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("%w: it is no version of this store", secret.ErrInvalid)
+	}
+	return n, nil
 }
 
 // Create implements [secret.OwnedBackend]. See VaultBackend for KV version 1.
@@ -200,6 +221,27 @@ func (b *VaultBackend) Delete(ctx context.Context, key string) error {
 	return nil
 }
 
+// RemoveVersion implements [secret.VersionRemover]. On KV version 2 it destroys the
+// version, or deletes the key's metadata if that is the only one it ever had. Where no
+// policy allows to destroy, it deletes the version, which leaves it to be undeleted and
+// is logged. KV version 1 keeps no versions: there is nothing to remove.
+func (b *VaultBackend) RemoveVersion(ctx context.Context, key, version string) error {
+	const op = "remove version"
+	if err := secret.CheckKey(key); err != nil {
+		return b.invalid(op, key, err)
+	}
+	n, err := parseVersion(version)
+	if err != nil {
+		return b.invalid(op, key, err)
+	}
+	act := b.action(op, key)
+	_, err = with(ctx, b, act, func(e engine) (struct{}, error) { return struct{}{}, e.removeVersion(ctx, key, n) })
+	if err != nil {
+		return act.wrap(err)
+	}
+	return nil
+}
+
 // call sends a request with the token in use, and once more with another one if the
 // first turns out not to be valid any more. The error is ready but for its action;
 // the answer is one of Vault's, maybe a refusal.
@@ -222,8 +264,8 @@ func (b *VaultBackend) call(ctx context.Context, r request) (*answer, error) {
 	if err != nil || !a.fromVault {
 		return nil, fault(a, r, err)
 	}
-	if !a.denied() && !s.worked.Load() {
-		s.worked.Store(true)
+	if !a.denied() {
+		b.auth.accepted(s)
 	}
 	return a, nil
 }

@@ -95,8 +95,9 @@ type Options struct {
 	// Logger is told of logins, renewals and of what a Delete had to leave behind; nil
 	// discards.
 	Logger *slog.Logger
-	// OnLogin is called after each attempt to get a token, with nil for a success. It
-	// must not block.
+	// OnLogin is called after each attempt to get a token, with nil for a success. A
+	// token that was given to us is one as soon as the server has accepted it. It must
+	// not block.
 	OnLogin func(err error)
 	// Timeout ends a single request whose ctx does not end it earlier, as
 	// secret.ErrUnavailable; 0 is DefaultTimeout.
@@ -109,11 +110,11 @@ func (c Config) check() error {
 	if c.KVVersion < 0 || c.KVVersion > 2 {
 		problems = append(problems, fmt.Errorf("KV version %d: it is 1, 2, or 0 to ask the server", c.KVVersion))
 	}
-	for what, path := range map[string]string{
-		"mount": c.Mount, "path prefix": c.PathPrefix, "namespace": c.Namespace, "login namespace": c.AuthNamespace,
+	for _, p := range []struct{ what, path string }{
+		{"mount", c.Mount}, {"path prefix", c.PathPrefix}, {"namespace", c.Namespace}, {"login namespace", c.AuthNamespace},
 	} {
-		if err := checkPath(path); err != nil {
-			problems = append(problems, fmt.Errorf("%s %q: %w", what, path, err))
+		if err := checkPath(p.path); err != nil {
+			problems = append(problems, fmt.Errorf("%s %q: %w", p.what, p.path, err))
 		}
 	}
 	if c.Login == nil {

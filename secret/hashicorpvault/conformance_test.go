@@ -55,7 +55,8 @@ func replaceFile(t *testing.T, path, content string) {
 const (
 	readWriteV2 = `
 path "secret/data/nexus/providers/*"     { capabilities = ["create", "read", "update"] }
-path "secret/metadata/nexus/providers/*" { capabilities = ["delete"] }`
+path "secret/metadata/nexus/providers/*" { capabilities = ["delete"] }
+path "secret/destroy/nexus/providers/*"  { capabilities = ["update"] }`
 	readOnlyV2 = `
 path "secret/data/nexus/providers/*" { capabilities = ["read"] }`
 	readWriteV1 = `

@@ -17,7 +17,10 @@ type engine interface {
 	// write and create return the version written, 0 if the engine keeps none.
 	write(ctx context.Context, key string, f fields) (int, error)
 	create(ctx context.Context, key string, f fields) (int, error)
+	// replace is write over this version and no other, else errChanged.
+	replace(ctx context.Context, key string, f fields, version int) (int, error)
 	delete(ctx context.Context, key string) error
+	removeVersion(ctx context.Context, key string, version int) error
 	// demands returns what the policies have to allow for key, all of it.
 	demands(key string, need secret.Access) []demand
 }

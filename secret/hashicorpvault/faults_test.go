@@ -22,7 +22,7 @@ func wantTrouble(t *testing.T, b *hashicorpvault.VaultBackend, want error, heal 
 	_, get := b.Get(ctx, "a/b")
 	_, read := b.Read(ctx, "a/b")
 	_, create := b.Create(ctx, "a/new", "x", somebody)
-	_, replace := b.Replace(ctx, "a/new", "x", somebody)
+	_, replace := b.Replace(ctx, "a/new", "x", somebody, "")
 	for op, err := range map[string]error{
 		"Get": get, "Read": read, "Create": create, "Replace": replace,
 		"Set": b.Set(ctx, "a/new", "x"), "Delete": b.Delete(ctx, "a/new"), "Probe": b.Probe(ctx, secret.ReadWrite),

@@ -62,6 +62,23 @@ func (e kv1) create(ctx context.Context, key string, f fields) (int, error) {
 	return e.write(ctx, key, f)
 }
 
+// replace: no version is ever stored here. The read tells whether the engine is one
+// of this version.
+func (e kv1) replace(ctx context.Context, key string, _ fields, _ int) (int, error) {
+	if _, err := e.read(ctx, key); err != nil {
+		return 0, err
+	}
+	return 0, errChanged
+}
+
+// removeVersion is like replace: there is none to remove.
+func (e kv1) removeVersion(ctx context.Context, key string, _ int) error {
+	_, err := e.read(ctx, key)
+	return err
+}
+
+var errChanged = fmt.Errorf("%w: it was not overwritten: read it again", secret.ErrChanged)
+
 var errExists = fmt.Errorf("%w: it was not written again", secret.ErrExists)
 
 func (e kv1) delete(ctx context.Context, key string) error {

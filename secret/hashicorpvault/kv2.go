@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"path"
 	"time"
-
-	"github.com/nexus-broker/nexus-broker/secret"
 )
 
 // kv2 is KV version 2
@@ -67,6 +65,14 @@ func (e kv2) write(ctx context.Context, key string, f fields) (int, error) {
 		return version, err
 	}
 	return e.checkAndSet(ctx, key, f, func(stored) error { return nil })
+}
+
+func (e kv2) replace(ctx context.Context, key string, f fields, version int) (int, error) {
+	written, err := e.put(ctx, key, f, &version)
+	if errors.Is(err, errConflict) {
+		err = errChanged
+	}
+	return written, err
 }
 
 // create reads first, because a newest version that is deleted has to be followed
@@ -144,58 +150,4 @@ func (e kv2) put(ctx context.Context, key string, f fields, cas *int) (int, erro
 		return 0, errNotKV
 	}
 	return written.Version, nil
-}
-
-func (e kv2) delete(ctx context.Context, key string) error {
-	r := request{method: http.MethodDelete, path: e.path("metadata", key)}
-	a, err := e.b.call(ctx, r)
-	switch {
-	case err != nil:
-		return err
-	case a.ok(), a.missing():
-		return nil
-	case a.denied():
-		return e.deleteVersions(ctx, key, fault(a, r, nil))
-	}
-	return fault(a, r, nil)
-}
-
-// deleteVersions does what is next best where the metadata may not be deleted:
-// destroys every version, or else deletes them. denied is the error if nothing of
-// this is allowed either.
-func (e kv2) deleteVersions(ctx context.Context, key string, denied error) error {
-	versions, err := e.versions(ctx, key)
-	if err != nil {
-		if errors.Is(err, secret.ErrDenied) && !errors.Is(err, secret.ErrLogin) {
-			return denied
-		}
-		return err
-	}
-	if len(versions) == 0 {
-		return nil
-	}
-	body := map[string][]int{"versions": versions}
-	steps := []struct {
-		request
-		left string
-	}{
-		{request{method: http.MethodPut, path: e.path("destroy", key), body: body}, "the metadata of the destroyed versions"},
-		{request{method: http.MethodPut, path: e.path("delete", key), body: body}, "the deleted versions, which can be undeleted, and their metadata"},
-		{request{method: http.MethodDelete, path: e.path("data", key)}, "older versions, the newest, which can be undeleted, and their metadata"},
-	}
-	for _, step := range steps {
-		a, err := e.b.call(ctx, step.request)
-		switch {
-		case err != nil:
-			return err
-		case a.denied():
-			continue
-		case !a.ok():
-			return fault(a, step.request, nil)
-		}
-		e.b.log.Warn("a deletion has left something in Vault: allow delete on the path",
-			"left", step.left, "versions", len(versions), "path", e.path("metadata", key))
-		return nil
-	}
-	return denied
 }

@@ -125,7 +125,7 @@ func (a *authenticator) learn(s *session) error {
 	ans, err := a.conn.send(a.ctx, s.self, r)
 	if err == nil && ans.ok() {
 		if l, ok := lookedUp(ans, sent); ok {
-			s.worked.Store(true)
+			a.accepted(s)
 			a.set(s, l)
 			return nil
 		}

@@ -18,6 +18,9 @@ type method interface {
 	changed() bool
 	// again reports whether obtain may give a new token without anybody's help.
 	again() bool
+	// proves reports whether obtain asks the server, so that a token from it is one that
+	// the server has accepted.
+	proves() bool
 	// remedy is what a person can do about a token that is not valid.
 	remedy() string
 	String() string
@@ -63,6 +66,7 @@ func (m *tokenMethod) obtain(context.Context) (grant, error) {
 
 func (m *tokenMethod) changed() bool { return m.token.changed() }
 func (m *tokenMethod) again() bool   { return false }
+func (m *tokenMethod) proves() bool  { return false }
 
 func (m *tokenMethod) remedy() string {
 	if m.token.file != "" {

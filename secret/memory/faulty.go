@@ -13,17 +13,18 @@ type Op string
 
 // The methods that a Faulty sees.
 const (
-	OpGet     Op = "get"
-	OpSet     Op = "set"
-	OpDelete  Op = "delete"
-	OpRead    Op = "read"
-	OpCreate  Op = "create"
-	OpReplace Op = "replace"
-	OpProbe   Op = "probe"
+	OpGet           Op = "get"
+	OpSet           Op = "set"
+	OpDelete        Op = "delete"
+	OpRead          Op = "read"
+	OpCreate        Op = "create"
+	OpReplace       Op = "replace"
+	OpRemoveVersion Op = "remove_version"
+	OpProbe         Op = "probe"
 )
 
 // Writes are the methods that change what is stored.
-var Writes = []Op{OpSet, OpDelete, OpCreate, OpReplace}
+var Writes = []Op{OpSet, OpDelete, OpCreate, OpReplace, OpRemoveVersion}
 
 // Call is one call of a backend's method.
 type Call struct {
@@ -46,9 +47,10 @@ type Faulty struct {
 }
 
 var (
-	_ secret.OwnedBackend = (*Faulty)(nil)
-	_ secret.Locator      = (*Faulty)(nil)
-	_ secret.Prober       = (*Faulty)(nil)
+	_ secret.OwnedBackend   = (*Faulty)(nil)
+	_ secret.VersionRemover = (*Faulty)(nil)
+	_ secret.Locator        = (*Faulty)(nil)
+	_ secret.Prober         = (*Faulty)(nil)
 )
 
 // NewFaulty wraps inner; without hooks it behaves like inner.
@@ -171,8 +173,21 @@ func (f *Faulty) Create(ctx context.Context, key, value, owner string) (string, 
 }
 
 // Replace implements [secret.OwnedBackend].
-func (f *Faulty) Replace(ctx context.Context, key, value, owner string) (string, error) {
-	return f.write(ctx, Call{OpReplace, key}, func() (string, error) { return f.inner.Replace(ctx, key, value, owner) })
+func (f *Faulty) Replace(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
+	return f.write(ctx, Call{OpReplace, key}, func() (string, error) {
+		return f.inner.Replace(ctx, key, value, owner, ifVersion)
+	})
+}
+
+// RemoveVersion implements [secret.VersionRemover]. A wrapped backend without it
+// deletes the key.
+func (f *Faulty) RemoveVersion(ctx context.Context, key, version string) error {
+	return f.around(ctx, Call{OpRemoveVersion, key}, func() error {
+		if r, ok := f.inner.(secret.VersionRemover); ok {
+			return r.RemoveVersion(ctx, key, version)
+		}
+		return f.inner.Delete(ctx, key)
+	})
 }
 
 func (f *Faulty) write(ctx context.Context, c Call, do func() (string, error)) (version string, err error) {

@@ -26,9 +26,10 @@ type Backend struct {
 }
 
 var (
-	_ secret.OwnedBackend = (*Backend)(nil)
-	_ secret.Locator      = (*Backend)(nil)
-	_ secret.Prober       = (*Backend)(nil)
+	_ secret.OwnedBackend   = (*Backend)(nil)
+	_ secret.VersionRemover = (*Backend)(nil)
+	_ secret.Locator        = (*Backend)(nil)
+	_ secret.Prober         = (*Backend)(nil)
 )
 
 // New returns an empty Backend.
@@ -82,13 +83,16 @@ func (b *Backend) Create(ctx context.Context, key, value, owner string) (string,
 	return b.put(key, value, owner), nil
 }
 
-// Replace implements [secret.OwnedBackend].
-func (b *Backend) Replace(ctx context.Context, key, value, owner string) (string, error) {
+// Replace implements [secret.OwnedBackend]. It is atomic.
+func (b *Backend) Replace(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
 	if err := check(ctx, "replace", key, secret.CheckKey(key), secret.CheckValue(value), secret.CheckOwner(owner)); err != nil {
 		return "", err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if ifVersion != "" && b.items[key].Version != ifVersion {
+		return "", fail("replace", key, fmt.Errorf("%w: read it again", secret.ErrChanged))
+	}
 	return b.put(key, value, owner), nil
 }
 
@@ -108,6 +112,27 @@ func (b *Backend) Delete(ctx context.Context, key string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.items, key)
+	return nil
+}
+
+// RemoveVersion implements [secret.VersionRemover].
+func (b *Backend) RemoveVersion(ctx context.Context, key, version string) error {
+	if err := check(ctx, "remove version", key, secret.CheckKey(key), checkVersion(version)); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.items[key].Version == version {
+		delete(b.items, key)
+	}
+	return nil
+}
+
+// checkVersion refuses what put cannot have returned.
+func checkVersion(version string) error {
+	if n, err := strconv.Atoi(version); err != nil || n < 1 {
+		return fmt.Errorf("%w: it is no version of this store", secret.ErrInvalid)
+	}
 	return nil
 }
 

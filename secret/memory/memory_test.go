@@ -39,7 +39,7 @@ func TestFaultyFails(t *testing.T) {
 	outage := errors.New("outage")
 	f.Fail(outage, memory.Writes...)
 	_, createErr := f.Create(t.Context(), "a", "x", "me")
-	_, replaceErr := f.Replace(t.Context(), "a", "x", "me")
+	_, replaceErr := f.Replace(t.Context(), "a", "x", "me", "")
 	for _, err := range []error{f.Set(t.Context(), "a", "x"), f.Delete(t.Context(), "a"), createErr, replaceErr} {
 		if !errors.Is(err, outage) {
 			t.Errorf("a write returns %v", err)

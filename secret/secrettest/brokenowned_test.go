@@ -43,14 +43,16 @@ var brokenOwned = []broken{
 	}, []string{"CreateStoresTheValueWithItsOwner", "CreateWorksAgainAtOnceAfterDelete", "EveryLegalOwnerIsKept"}},
 	{"CreateOverwrites", func() secret.SecretBackend {
 		f := honest()
-		f.create = f.Backend.Replace
+		f.create = func(ctx context.Context, key, value, owner string) (string, error) {
+			return f.Backend.Replace(ctx, key, value, owner, "")
+		}
 		return f
 	}, []string{"CreateOfAnExistingKeyIsErrExistsAndChangesNothing", "OfConcurrentCreatesExactlyOneSucceeds"}},
 	{"CreateOverwritesItsOwn", func() secret.SecretBackend {
 		f := honest()
 		f.create = func(ctx context.Context, key, value, owner string) (string, error) {
 			if item, err := f.Backend.Read(ctx, key); err == nil && item.Owner == owner {
-				return f.Backend.Replace(ctx, key, value, owner)
+				return f.Backend.Replace(ctx, key, value, owner, "")
 			}
 			return f.Backend.Create(ctx, key, value, owner)
 		}
@@ -67,27 +69,27 @@ var brokenOwned = []broken{
 			}
 			runtime.Gosched()
 			time.Sleep(rand.N(time.Millisecond))
-			return f.Backend.Replace(ctx, key, value, owner)
+			return f.Backend.Replace(ctx, key, value, owner, "")
 		}
 		return f
 	}, []string{"OfConcurrentCreatesExactlyOneSucceeds"}},
 	{"ReplaceKeepsTheOldOwner", func() secret.SecretBackend {
 		f := honest()
-		f.replace = func(ctx context.Context, key, value, owner string) (string, error) {
+		f.replace = func(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
 			if item, err := f.Backend.Read(ctx, key); err == nil && item.Owner != "" {
 				owner = item.Owner
 			}
-			return f.Backend.Replace(ctx, key, value, owner)
+			return f.Backend.Replace(ctx, key, value, owner, ifVersion)
 		}
 		return f
 	}, []string{"ReplaceStoresTheValueWithItsOwner"}},
 	{"ReplaceTrims", func() secret.SecretBackend {
 		f := honest()
-		f.replace = func(ctx context.Context, key, value, owner string) (string, error) {
+		f.replace = func(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
 			if strings.TrimSpace(value) != "" {
 				value = strings.TrimSpace(value)
 			}
-			return f.Backend.Replace(ctx, key, value, owner)
+			return f.Backend.Replace(ctx, key, value, owner, ifVersion)
 		}
 		return f
 	}, []string{"CreateAndReplaceKeepTheValueByteForByte"}},
@@ -95,7 +97,7 @@ var brokenOwned = []broken{
 		f := honest()
 		f.set = func(ctx context.Context, key, value string) error {
 			if item, err := f.Backend.Read(ctx, key); err == nil && item.Owner != "" && secret.CheckValue(value) == nil {
-				_, err = f.Backend.Replace(ctx, key, value, item.Owner)
+				_, err = f.Backend.Replace(ctx, key, value, item.Owner, "")
 				return err
 			}
 			return f.Backend.Set(ctx, key, value)
@@ -106,8 +108,8 @@ var brokenOwned = []broken{
 		[]string{"DeleteRemovesTheOwnerToo"}},
 	{"CountsVersionsWrong", func() secret.SecretBackend {
 		f := honest()
-		f.replace = func(ctx context.Context, key, value, owner string) (string, error) {
-			_, err := f.Backend.Replace(ctx, key, value, owner)
+		f.replace = func(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
+			_, err := f.Backend.Replace(ctx, key, value, owner, ifVersion)
 			return "1", err
 		}
 		return f
@@ -133,14 +135,69 @@ var brokenOwned = []broken{
 	}, []string{"EveryIllegalOwnerIsErrInvalid"}},
 	{"CleansOwners", func() secret.SecretBackend {
 		f := honest()
-		f.replace = func(ctx context.Context, key, value, owner string) (string, error) {
+		f.replace = func(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
 			if owner != "/" {
 				owner = strings.TrimSuffix(owner, "/")
 			}
-			return f.Backend.Replace(ctx, key, value, owner)
+			return f.Backend.Replace(ctx, key, value, owner, ifVersion)
 		}
 		return f
 	}, []string{"EveryLegalOwnerIsKept"}},
+
+	{"ReplaceIgnoresTheVersion", func() secret.SecretBackend {
+		f := honest()
+		f.replace = func(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
+			return f.Backend.Replace(ctx, key, value, owner, "")
+		}
+		return f
+	}, []string{"ReplaceOfAnotherVersionIsErrChangedAndChangesNothing", "OfConcurrentReplacesOfOneVersionExactlyOneSucceeds"}},
+	{"ReplaceComparesThenWrites", func() secret.SecretBackend {
+		f := honest()
+		f.replace = func(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
+			if item, err := f.Backend.Read(ctx, key); err != nil || item.Version != ifVersion {
+				return f.Backend.Replace(ctx, key, value, owner, ifVersion)
+			}
+			runtime.Gosched()
+			time.Sleep(rand.N(time.Millisecond))
+			return f.Backend.Replace(ctx, key, value, owner, "")
+		}
+		return f
+	}, []string{"OfConcurrentReplacesOfOneVersionExactlyOneSucceeds"}},
+	{"ReplaceRefusesEveryVersion", func() secret.SecretBackend {
+		f := honest()
+		f.replace = func(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
+			if ifVersion != "" {
+				ifVersion = "0"
+			}
+			return f.Backend.Replace(ctx, key, value, owner, ifVersion)
+		}
+		return f
+	}, []string{"ReplaceOfTheStoredVersionReplacesIt"}},
+	{"CallsAChangeAnOutage", wrap(secret.ErrChanged, func(err error, _, _ string) error {
+		return fmt.Errorf("%w: %w", err, secret.ErrUnavailable)
+	}), []string{"ReplaceOfAnotherVersionIsErrChangedAndChangesNothing"}},
+	{"RemoveVersionDeletesTheKey", func() secret.SecretBackend {
+		f := honest()
+		f.remove = func(ctx context.Context, key, _ string) error { return f.Backend.Delete(ctx, key) }
+		return f
+	}, []string{"RemoveVersionLeavesANewerOne"}},
+	{"RemoveVersionRemovesNothing", func() secret.SecretBackend {
+		f := honest()
+		f.remove = func(ctx context.Context, key, _ string) error {
+			return f.Backend.RemoveVersion(ctx, key, "1000000")
+		}
+		return f
+	}, []string{"RemoveVersionRemovesTheNewest"}},
+	{"RemoveVersionMissesIt", func() secret.SecretBackend {
+		f := honest()
+		f.remove = func(ctx context.Context, key, version string) error {
+			if _, err := f.Backend.Read(ctx, key); err != nil && secret.CheckKey(key) == nil {
+				return err
+			}
+			return f.Backend.RemoveVersion(ctx, key, version)
+		}
+		return f
+	}, []string{"RemoveVersionOfAMissingVersionIsNil"}},
 
 	{"LocatesNowhere", func() secret.SecretBackend {
 		f := honest()

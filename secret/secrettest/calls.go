@@ -38,7 +38,7 @@ func calls(b secret.SecretBackend) []call {
 	if !ok {
 		return list
 	}
-	return append(list,
+	list = append(list,
 		call{"Read", []string{"read", "get"}, false, false, func(ctx context.Context, key, _, _ string) error {
 			_, err := o.Read(ctx, key)
 			return err
@@ -48,14 +48,20 @@ func calls(b secret.SecretBackend) []call {
 			return err
 		}},
 		call{"Replace", []string{"replace"}, true, true, func(ctx context.Context, key, value, owner string) error {
-			_, err := o.Replace(ctx, key, value, owner)
+			_, err := o.Replace(ctx, key, value, owner, "")
 			return err
 		}},
 	)
+	if r, ok := b.(secret.VersionRemover); ok {
+		list = append(list, call{"RemoveVersion", []string{"remove"}, false, false, func(ctx context.Context, key, _, _ string) error {
+			return r.RemoveVersion(ctx, key, "1")
+		}})
+	}
+	return list
 }
 
 // sentinels are the errors of which every error wraps exactly one, unless it is
-// ctx's or ErrExists.
+// ctx's, ErrExists or ErrChanged.
 var sentinels = map[string]error{
 	"ErrNotFound":    secret.ErrNotFound,
 	"ErrDenied":      secret.ErrDenied,
@@ -80,7 +86,7 @@ func wantOnly(t *testing.T, err, want error, what string) {
 			t.Errorf("%s: %v; it wraps %s too", what, err, name)
 		}
 	}
-	for _, other := range []error{context.Canceled, context.DeadlineExceeded, secret.ErrExists} {
+	for _, other := range []error{context.Canceled, context.DeadlineExceeded, secret.ErrExists, secret.ErrChanged} {
 		if !errors.Is(want, other) && errors.Is(err, other) {
 			t.Errorf("%s: %v; it wraps %q too", what, err, other)
 		}

@@ -21,7 +21,8 @@ type fake struct {
 	del     func(ctx context.Context, key string) error
 	read    func(ctx context.Context, key string) (secret.Item, error)
 	create  func(ctx context.Context, key, value, owner string) (string, error)
-	replace func(ctx context.Context, key, value, owner string) (string, error)
+	replace func(ctx context.Context, key, value, owner, ifVersion string) (string, error)
+	remove  func(ctx context.Context, key, version string) error
 	probe   func(ctx context.Context, need secret.Access) error
 	locate  func(key string) string
 	print   func() string
@@ -31,7 +32,7 @@ type fake struct {
 func honest() *fake {
 	m := memory.New()
 	return &fake{
-		Backend: m, get: m.Get, set: m.Set, del: m.Delete, read: m.Read, create: m.Create, replace: m.Replace,
+		Backend: m, get: m.Get, set: m.Set, del: m.Delete, read: m.Read, create: m.Create, replace: m.Replace, remove: m.RemoveVersion,
 		probe: m.Probe, locate: m.Locate, print: m.String,
 	}
 }
@@ -43,8 +44,11 @@ func (f *fake) Read(ctx context.Context, key string) (secret.Item, error) { retu
 func (f *fake) Create(ctx context.Context, key, value, owner string) (string, error) {
 	return f.create(ctx, key, value, owner)
 }
-func (f *fake) Replace(ctx context.Context, key, value, owner string) (string, error) {
-	return f.replace(ctx, key, value, owner)
+func (f *fake) Replace(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
+	return f.replace(ctx, key, value, owner, ifVersion)
+}
+func (f *fake) RemoveVersion(ctx context.Context, key, version string) error {
+	return f.remove(ctx, key, version)
 }
 func (f *fake) Probe(ctx context.Context, need secret.Access) error { return f.probe(ctx, need) }
 func (f *fake) Locate(key string) string                            { return f.locate(key) }
@@ -56,14 +60,17 @@ func (f *fake) rewrite(changeKey, changeValue func(string) string) *fake {
 	f.get = func(ctx context.Context, key string) (string, error) { return m.Get(ctx, changeKey(key)) }
 	f.read = func(ctx context.Context, key string) (secret.Item, error) { return m.Read(ctx, changeKey(key)) }
 	f.del = func(ctx context.Context, key string) error { return m.Delete(ctx, changeKey(key)) }
+	f.remove = func(ctx context.Context, key, version string) error {
+		return m.RemoveVersion(ctx, changeKey(key), version)
+	}
 	f.set = func(ctx context.Context, key, value string) error {
 		return m.Set(ctx, changeKey(key), changeValue(value))
 	}
 	f.create = func(ctx context.Context, key, value, owner string) (string, error) {
 		return m.Create(ctx, changeKey(key), changeValue(value), owner)
 	}
-	f.replace = func(ctx context.Context, key, value, owner string) (string, error) {
-		return m.Replace(ctx, changeKey(key), changeValue(value), owner)
+	f.replace = func(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
+		return m.Replace(ctx, changeKey(key), changeValue(value), owner, ifVersion)
 	}
 	return f
 }
@@ -85,9 +92,12 @@ func (f *fake) fail(change func(err error, key, value string) error) *fake {
 		v, err := m.Create(ctx, key, value, owner)
 		return v, change(err, key, value)
 	}
-	f.replace = func(ctx context.Context, key, value, owner string) (string, error) {
-		v, err := m.Replace(ctx, key, value, owner)
+	f.replace = func(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
+		v, err := m.Replace(ctx, key, value, owner, ifVersion)
 		return v, change(err, key, value)
+	}
+	f.remove = func(ctx context.Context, key, version string) error {
+		return change(m.RemoveVersion(ctx, key, version), key, "")
 	}
 	return f
 }
@@ -247,8 +257,8 @@ func ownersElsewhere() secret.SecretBackend {
 		}
 		return version, err
 	}
-	f.replace = func(ctx context.Context, key, value, owner string) (string, error) {
-		version, err := f.Backend.Replace(ctx, key, value, owner)
+	f.replace = func(ctx context.Context, key, value, owner, ifVersion string) (string, error) {
+		version, err := f.Backend.Replace(ctx, key, value, owner, ifVersion)
 		if err == nil {
 			owners.Store(key, owner)
 		}

@@ -74,7 +74,7 @@ func mustCreate(t *testing.T, b secret.OwnedBackend, key, value, owner string) (
 
 func mustReplace(t *testing.T, b secret.OwnedBackend, key, value, owner string) (version string) {
 	t.Helper()
-	version, err := b.Replace(bounded(t), key, value, owner)
+	version, err := b.Replace(bounded(t), key, value, owner, "")
 	if err != nil {
 		t.Fatalf("Replace(%s): %v", key, err)
 	}

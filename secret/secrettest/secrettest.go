@@ -12,9 +12,10 @@
 //		}, secrettest.WithName("mystore"))
 //	}
 //
-// If the backend implements [secret.OwnedBackend], [secret.Locator] or
-// [secret.Prober], their contracts are proved too. What needs a store in trouble is
-// proved where an option provides one. Run it with the race detector on.
+// If the backend implements [secret.OwnedBackend], [secret.VersionRemover],
+// [secret.Locator] or [secret.Prober], their contracts are proved too. What needs a
+// store in trouble is proved where an option provides one. Run it with the race
+// detector on.
 package secrettest
 
 import (
@@ -42,7 +43,8 @@ type Option func(*suite)
 func WithName(name string) Option { return func(s *suite) { s.name = name } }
 
 // WithoutCompareAndSet excuses a backend whose store has no compare-and-set from
-// having one winner among concurrent Creates.
+// having one winner among concurrent Creates. One that keeps no versions is excused
+// from what needs them without being told to.
 func WithoutCompareAndSet() Option { return func(s *suite) { s.noCAS = true } }
 
 // WithUnreachable provides a backend whose store cannot be reached.
@@ -65,6 +67,10 @@ func Run(t *testing.T, n New, opts ...Option) {
 	b := n(t)
 	if _, ok := b.(secret.OwnedBackend); ok {
 		tests = append(tests[:len(tests):len(tests)], ownedTests...)
+		tests = append(tests, versionTests...) // a copy already
+	}
+	if _, ok := b.(secret.VersionRemover); ok {
+		tests = append(tests[:len(tests):len(tests)], removerTests...)
 	}
 	if _, ok := b.(secret.Locator); ok {
 		tests = append(tests[:len(tests):len(tests)], locatorTests...)

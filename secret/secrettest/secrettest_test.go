@@ -103,7 +103,7 @@ func inOrder(name string) []secrettest.Option {
 			if errors.Is(err, secret.ErrInvalid) && name != "AsksTheNetworkFirst" {
 				return err
 			}
-			return fmt.Errorf("memory: get, set, delete, create or replace %s: %w", key, sentinel)
+			return fmt.Errorf("memory: get, set, delete, create, replace or remove %s: %w", key, sentinel)
 		})
 		f.probe = func(context.Context, secret.Access) error { return sentinel }
 		return f

@@ -46,6 +46,19 @@ func (s *Store) UpsertSealedRow(ctx context.Context, key, sealed, owner string, 
 	return version, err
 }
 
+// UpdateSealedRow replaces a row of this version; updated is false if the key has none.
+func (s *Store) UpdateSealedRow(ctx context.Context, key string, version int64, sealed, owner string, now time.Time) (updated bool, err error) {
+	n, err := s.db.Exec(ctx, `UPDATE sealed_secrets SET sealed = $3, owner = $4, version = version + 1, updated_at = $5
+		WHERE key = $1 AND version = $2`, key, version, sealed, textOrNull(owner), at(now))
+	return n > 0, err
+}
+
+// DeleteSealedVersion deletes the row of a key, if there is one of this version.
+func (s *Store) DeleteSealedVersion(ctx context.Context, key string, version int64) error {
+	_, err := s.db.Exec(ctx, "DELETE FROM sealed_secrets WHERE key = $1 AND version = $2", key, version)
+	return err
+}
+
 // DeleteSealedRow deletes the row of a key, if there is one.
 func (s *Store) DeleteSealedRow(ctx context.Context, key string) error {
 	_, err := s.db.Exec(ctx, "DELETE FROM sealed_secrets WHERE key = $1", key)
