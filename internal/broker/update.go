@@ -29,7 +29,7 @@ func (s *Service) update(ctx context.Context, id uuid.UUID, in ProfileInput, pat
 	}
 	ctx, cancel := s.opContext(ctx)
 	defer cancel()
-	for {
+	for tries := 1; ; tries++ {
 		before, err := s.visible(ctx, id)
 		if err != nil {
 			return err
@@ -46,9 +46,19 @@ func (s *Service) update(ctx context.Context, id uuid.UUID, in ProfileInput, pat
 			s.end(ctx, id, op, current.Credentials.State, current.Credentials.Generation)
 			continue
 		}
-		return s.carryOut(ctx, c, op)
+		err = s.carryOut(ctx, c, op)
+		if !errors.Is(err, credentials.ErrChanged) {
+			return err
+		}
+		if tries == maxPlans { // somebody keeps writing in the vault itself
+			return errBusy(err)
+		}
 	}
 }
+
+// maxPlans is how often an update is planned anew because the stored pair has changed
+// since it was read.
+const maxPlans = 3
 
 func changedSince(a, b Provider) bool {
 	return !a.UpdatedAt.Equal(b.UpdatedAt) || a.Credentials.Generation != b.Credentials.Generation
@@ -168,6 +178,8 @@ func (s *Service) replacePair(ctx context.Context, c change) (step, error) {
 	if err := s.creds.Replace(ctx, ref, owner, c.old, c.want); err != nil {
 		if errors.Is(err, credentials.ErrTorn) {
 			done.state = credentials.Incomplete
+		} else if errors.Is(err, credentials.ErrChanged) {
+			return done, err
 		}
 		return done, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
 	}

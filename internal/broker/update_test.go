@@ -288,3 +288,23 @@ func (s *staleStore) Provider(ctx context.Context, id uuid.UUID) (broker.Provide
 	}
 	return s.Store.Provider(ctx, id)
 }
+
+// A person rotates in the vault while a PATCH is under way: the PATCH sees it and
+// starts over, instead of writing over what it has not seen.
+func TestUpdateSeesARotationInTheVault(t *testing.T) {
+	h := newHouse(t, options{})
+	id := h.register("google")
+	reads := 0
+	h.vault.After(func(ctx context.Context, c memory.Call) error {
+		if c.Op == memory.OpRead && c.Key == "google/client_id" {
+			if reads++; reads == 1 {
+				return h.vault.Set(ctx, "google/client_id", "rotated by hand")
+			}
+		}
+		return nil
+	})
+	require.NoError(t, h.PatchProvider(t.Context(), id, broker.ProfileInput{ClientSecret: text("new")}))
+	require.GreaterOrEqual(t, reads, 4, "planned, found changed, planned again, found unchanged")
+	require.Equal(t, "rotated by hand", h.inVault("google/client_id"))
+	require.Equal(t, "new", h.inVault("google/client_secret"))
+}
