@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path"
 	"strconv"
 	"strings"
@@ -264,7 +265,7 @@ func (b *VaultBackend) call(ctx context.Context, r request) (*answer, error) {
 	if err != nil || !a.fromVault {
 		return nil, fault(a, r, err)
 	}
-	if !a.denied() {
+	if a.ok() || a.status == http.StatusNotFound {
 		b.auth.accepted(s)
 	}
 	return a, nil

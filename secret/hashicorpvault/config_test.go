@@ -279,3 +279,20 @@ func TestASingleRequestEndsWithoutADeadline(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 }
+
+func TestProblemsAreListedInOneOrder(t *testing.T) {
+	const up = ".."
+	var first string
+	for range 20 {
+		_, err := hashicorpvault.New(hashicorpvault.Config{Mount: up, PathPrefix: up, Namespace: up, AuthNamespace: up}, hashicorpvault.Options{})
+		if err == nil {
+			t.Fatal("no error")
+		}
+		if first == "" {
+			first = err.Error()
+		}
+		if err.Error() != first {
+			t.Fatalf("%v\nand\n%s", err, first)
+		}
+	}
+}
