@@ -234,3 +234,19 @@ func TestNothingIsUndoneLongAfterTheDeadline(t *testing.T) {
 		}
 	})
 }
+
+// The same where the undo has to look first, because an answer was lost.
+func TestUndoDoesNotOverwriteWhatItHasNotRead(t *testing.T) {
+	b, next := withPair(t)
+	b.vault.After(at(memory.OpReplace, secretKey, func(context.Context) error {
+		b.vault.After(at(memory.OpRead, secretKey, func(ctx context.Context) error {
+			b.vault.After(nil)
+			return b.vault.Set(ctx, secretKey, "newer")
+		}))
+		return errOutage
+	}))
+	err := b.Replace(t.Context(), next, ownerOf(next), pair("id", "old"), pair("id", "new"))
+	require.ErrorIs(t, err, secret.ErrUnavailable)
+	require.ErrorIs(t, err, credentials.ErrTorn)
+	requireStored(t, b, "id", "newer")
+}
