@@ -57,6 +57,11 @@ func (u *unsure) AddCleanups(ctx context.Context, c ...broker.Cleanup) error {
 	return u.ask("note", func() error { return u.Store.AddCleanups(ctx, c...) })
 }
 
+func (u *unsure) Lease(ctx context.Context, name, holder string, now time.Time, ttl time.Duration) (mine bool, err error) {
+	err = u.ask("lease", func() error { mine, err = u.Store.Lease(ctx, name, holder, now, ttl); return err })
+	return mine, err
+}
+
 func newUnsureHouse(t *testing.T) (*house, *unsure, *time.Time) {
 	t.Helper()
 	u, clock := &unsure{}, time.Now()
@@ -155,4 +160,16 @@ func TestRegistrationThatCannotEvenNoteWhatItLeaves(t *testing.T) {
 	h.SweepOnce(t.Context())
 	require.Empty(t, h.inVault("google/client_id"))
 	h.register("google")
+}
+
+// A sweep that does not know whether it has the lease gives it back: the next process
+// must not wait for it.
+func TestSweepGivesALeaseBackThatItDoesNotKnowOf(t *testing.T) {
+	path := t.TempDir() + "/broker.db"
+	u := &unsure{method: "lease"}
+	one := newHouse(t, options{path: path, wrap: func(s broker.Store) broker.Store { u.Store = s; return u }})
+	one.SweepOnce(t.Context())
+	mine, err := one.store.Lease(t.Context(), "sweep", "another process", time.Now().UTC(), time.Minute)
+	require.NoError(t, err)
+	require.True(t, mine)
 }

@@ -34,27 +34,31 @@ func (s *Service) Sweep(ctx context.Context) {
 // credentials that nobody needs any more, and audit events past their time. Of several
 // replicas one sweeps at a time; the others return at once.
 func (s *Service) SweepOnce(ctx context.Context) {
-	if !s.sweeping(ctx) {
+	mine, err := s.takeSweep(ctx)
+	if !mine && err == nil {
 		return
 	}
-	defer s.endSweep(ctx)
+	defer s.endSweep(ctx) // after an error too: the lease may have been taken
+	if err != nil {
+		return
+	}
 	s.repairExpired(ctx)
 	s.runCleanups(ctx)
 	s.eraseOrphans(ctx)
 	s.pruneAudit(ctx)
 }
 
-// sweeping takes the lease of the sweep, or prolongs it: a sweep of a backend that does
-// not answer takes its time. It is false when somebody else sweeps, or ctx has ended.
-func (s *Service) sweeping(ctx context.Context) bool {
+// takeSweep takes the lease of the sweep, or prolongs it for the next step: a sweep of a
+// backend that does not answer takes its time. mine is false when somebody else sweeps.
+func (s *Service) takeSweep(ctx context.Context) (mine bool, err error) {
 	if ctx.Err() != nil {
-		return false
+		return false, nil
 	}
-	mine, err := s.store.Lease(ctx, sweepLease, s.holder, s.now(), 2*sweepEvery)
+	mine, err = s.store.Lease(ctx, sweepLease, s.holder, s.now(), s.opTime()+5*time.Second)
 	if err != nil && ctx.Err() == nil {
 		s.log.WarnContext(ctx, "no sweep: the database does not answer", "error", err)
 	}
-	return mine && err == nil
+	return mine, err
 }
 
 // endSweep gives the lease back, so that a process that starts next sweeps at once.
@@ -126,7 +130,10 @@ func (s *Service) stateAfterCut(ctx context.Context, p Provider) (credentials.St
 
 // runCleanups deletes the credentials that are noted for deletion, one claim at a time.
 func (s *Service) runCleanups(ctx context.Context) {
-	for !s.creds.ReadOnly() && s.sweeping(ctx) {
+	for !s.creds.ReadOnly() {
+		if mine, err := s.takeSweep(ctx); !mine || err != nil {
+			return
+		}
 		due, err := s.store.ClaimCleanups(ctx, s.now(), s.now().Add(s.cleanupTime()), 1)
 		if err != nil {
 			s.log.WarnContext(ctx, "pending deletions not looked up", "error", err)
