@@ -58,6 +58,8 @@ func (s *Service) register(ctx context.Context, p Provider, pair credentials.Pai
 	case happened:
 		return nil
 	case notHappened:
+		ctx, cancel := s.opContext(ctx) // the claim has been prolonged for this
+		defer cancel()
 		s.unregister(ctx, p, op)
 	}
 	return unstorable(err, CodeProviderCreationFailed)

@@ -89,10 +89,7 @@ func (s *Service) carryOut(ctx context.Context, c change, op Op) error {
 		case happened:
 			err = nil
 		case notHappened:
-			if step.undo != nil {
-				step.state, step.generation = step.undo()
-			}
-			s.end(ctx, c.before.ID, op, step.state, step.generation)
+			s.takeBack(ctx, c.before.ID, op, step)
 		}
 	}
 	switch {
@@ -108,6 +105,16 @@ func (s *Service) carryOut(ctx context.Context, c change, op Op) error {
 	return nil
 }
 
+// takeBack undoes a step under the claim that has just been prolonged for it.
+func (s *Service) takeBack(ctx context.Context, id uuid.UUID, op Op, done step) {
+	ctx, cancel := s.opContext(ctx)
+	defer cancel()
+	if done.undo != nil {
+		done.state, done.generation = done.undo(ctx)
+	}
+	s.end(ctx, id, op, done.state, done.generation)
+}
+
 // took reports whether the row is as the change wants it.
 func (c change) took(p Provider) bool {
 	return p.UpdatedAt.Equal(c.after.UpdatedAt) && p.Credentials.Generation == c.after.Credentials.Generation
@@ -119,7 +126,7 @@ type step struct {
 	state      credentials.State
 	generation int64
 	// undo takes the writing back and returns the state and generation after it.
-	undo func() (credentials.State, int64)
+	undo func(context.Context) (credentials.State, int64)
 	// add and drop are the notes of places to clean that the row's switch changes.
 	add  []Cleanup
 	drop []uuid.UUID
@@ -172,7 +179,7 @@ func (s *Service) replacePair(ctx context.Context, c change) (step, error) {
 		if err := s.creds.Erase(ctx, ref.Backend, ref.Key, owner, true); err != nil {
 			return done, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
 		}
-		done.undo = func() (credentials.State, int64) { return credentials.Incomplete, ref.Generation }
+		done.undo = func(context.Context) (credentials.State, int64) { return credentials.Incomplete, ref.Generation }
 		return done, s.createPair(ctx, c.before.ID, ref, c.want)
 	}
 	if err := s.creds.Replace(ctx, ref, owner, c.old, c.want); err != nil {
@@ -183,7 +190,7 @@ func (s *Service) replacePair(ctx context.Context, c change) (step, error) {
 		}
 		return done, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
 	}
-	done.undo = func() (credentials.State, int64) {
+	done.undo = func(ctx context.Context) (credentials.State, int64) {
 		// With the old generation's mark: if this is cut off too, the marks tell.
 		if err := s.creds.Replace(ctx, ref, ownerOf(c.before.ID, before.Generation), c.want, c.old); err != nil {
 			return credentials.Incomplete, ref.Generation
@@ -213,7 +220,7 @@ func (s *Service) movePair(ctx context.Context, c *change, op Op) (step, error) 
 	if !before.IsZero() {
 		done.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.now().Add(s.cleanupTime()))}
 	}
-	done.undo = func() (credentials.State, int64) {
+	done.undo = func(ctx context.Context) (credentials.State, int64) {
 		s.cleanUpNow(ctx, note)
 		return before.State, before.Generation
 	}
