@@ -76,14 +76,25 @@ func Serve(ctx context.Context, ln net.Listener, o Options) error {
 		return fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
 	}
+	_ = ln.Close()
 	return shutdown(ctx, srv, o)
 }
+
+// lastHeader is how long a connection that has just been made may take to send its
+// request before the server begins to close connections: net/http drops a request
+// whose header it reads after that, unanswered.
+const lastHeader = 250 * time.Millisecond
 
 // shutdown lets requests in flight finish, and cuts off what takes too long.
 func shutdown(ctx context.Context, srv *http.Server, o Options) error {
 	o.Logger.Info("shutting down: finishing requests in flight", "grace", o.Grace.String())
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Grace)
 	defer cancel()
+	srv.SetKeepAlivesEnabled(false) // answers tell the caller to connect elsewhere
+	select {
+	case <-grace.Done():
+	case <-time.After(lastHeader):
+	}
 	err := srv.Shutdown(grace)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("requests were cut off after %s of grace: %w", o.Grace, err)

@@ -185,3 +185,23 @@ func TestHugeHeaderIsRefused(t *testing.T) {
 	defer resp.Body.Close()
 	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, resp.StatusCode)
 }
+
+// A connection that was made before the end may still send its request.
+func TestConnectionMadeJustBeforeTheEnd(t *testing.T) {
+	h := newSlowHandler()
+	close(h.release)
+	r := serve(t, httpserver.Options{Handler: h})
+	conn, err := net.Dial("tcp", r.addr)
+	require.NoError(t, err)
+	defer conn.Close()
+	time.Sleep(20 * time.Millisecond) // accepted
+	r.stop()
+	time.Sleep(20 * time.Millisecond) // the end has begun
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	answer, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Contains(t, string(answer), "200 OK")
+	require.Contains(t, string(answer), "Connection: close")
+	require.NoError(t, r.ended(t))
+}
