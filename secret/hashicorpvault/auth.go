@@ -16,8 +16,10 @@ import (
 	"github.com/nexus-broker/nexus-broker/secret"
 )
 
-// unprovenFor is how long a token that has never worked is not given up for another:
-// where a server refuses every token, this is the pause between two logins.
+// unprovenFor is how long a token that has never worked, and came in place of another
+// that never did, is not given up for a third: where a server refuses every token, this
+// is the pause between two logins. The first one is given up at once: it may have been
+// revoked before anybody used it.
 const unprovenFor = time.Minute
 
 // authenticator holds the token in use. It logs in when the first request needs a
@@ -116,7 +118,7 @@ func (a *authenticator) afterDenial(ctx context.Context, s *session) (*session, 
 		case !ans.invalidToken() && (!a.method.again() || time.Since(s.since) < a.unproven):
 			// No policy lets the token look itself up: most likely it is valid.
 			return nil, nil
-		case a.method.again() && !s.worked.Load() && time.Since(s.since) < a.unproven:
+		case a.onProbation(s):
 			return nil, refused("the token of the last login is not valid: %s", a.method.remedy())
 		}
 		fresh, err := a.relogin(ctx, s)
@@ -128,6 +130,11 @@ func (a *authenticator) afterDenial(ctx context.Context, s *session) (*session, 
 		}
 		return fresh, nil
 	})
+}
+
+// onProbation reports whether s must not be given up yet, should it not be valid.
+func (a *authenticator) onProbation(s *session) bool {
+	return a.method.again() && s.suspect && !s.worked.Load() && time.Since(s.since) < a.unproven
 }
 
 // share runs fn once for all who ask for it at the same time. It does not end with
@@ -191,6 +198,7 @@ func (a *authenticator) login(ctx context.Context, old *session) (*session, erro
 	}
 	s := &session{
 		token: g.token, since: time.Now(), lifetime: g.lifetime,
+		suspect: old != nil && !old.worked.Load(),
 		secrets: withToken(a.conn.secrets, g.token), self: withToken(a.conn.login, g.token),
 	}
 	a.mu.Lock()

@@ -261,6 +261,11 @@ func (b *VaultBackend) call(ctx context.Context, r request) (*answer, error) {
 			s = fresh
 			a, err = b.conn.send(ctx, s.client(r), r)
 		}
+		if fresh != nil && err == nil && a.denied() && b.auth.onProbation(s) { // by a policy, or is no token valid?
+			if _, err = b.auth.afterDenial(ctx, s); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if err != nil || !a.fromVault {
 		return nil, fault(a, r, err)

@@ -187,6 +187,21 @@ func TestAServerThatRefusesEveryTokenIsNotFloodedWithLogins(t *testing.T) {
 	}
 }
 
+func TestATokenThatIsRevokedBeforeItsFirstUseIsReplaced(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	role, id := v.AppRole("r", []string{"rw"}, nil)
+	cfg := below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)})
+	cfg.KVVersion = 2
+	b := open(t, cfg, hashicorpvault.Options{})
+	p.Inject(servers.HTML(502), servers.PathIs("/v1/secret/data/nexus/providers/a/b"))
+	if _, err := b.Get(t.Context(), "a/b"); !isOnly(t, err, secret.ErrUnavailable) {
+		t.Fatalf("a proxy in front of Vault answers: %v", err)
+	}
+	v.Write("sys/leases/revoke-prefix/auth/approle/login", nil)
+	p.Heal()
+	wantV(t, b, "the token having been revoked unused")
+}
+
 func TestARefusedLoginIsNotRepeatedForEachRead(t *testing.T) {
 	v, p := vaultWithSecret(t)
 	role, id := v.AppRole("r", []string{"rw"}, nil)

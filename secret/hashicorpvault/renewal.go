@@ -146,6 +146,7 @@ func (a *authenticator) renew(s *session) error {
 	ans, err := a.conn.send(a.ctx, s.self, r)
 	switch {
 	case err == nil && ans.ok():
+		a.accepted(s)
 		a.set(s, a.extended(s, ans, sent))
 		return nil
 	case err == nil && (ans.denied() || ans.fromVault && ans.status == http.StatusBadRequest):

@@ -17,6 +17,8 @@ type session struct {
 	since   time.Time
 	// worked: the token has been accepted at least once.
 	worked atomic.Bool
+	// suspect: it came in place of a token of a login that never worked.
+	suspect bool
 
 	// The rest belongs to the authenticator and is guarded by its mutex.
 	lifetime
