@@ -1,0 +1,51 @@
+package secret
+
+import "context"
+
+// BatchReader is implemented by backends that can read several keys in one request.
+type BatchReader interface {
+	// ReadBatch reads every key and returns an outcome for each, in their order. Each
+	// outcome is what Get would have said of that key, with the version of the value
+	// where the store tells it and without its owner.
+	ReadBatch(ctx context.Context, keys []string) []Outcome
+}
+
+// Outcome is what reading one key of a batch has given: an Item, or the error.
+type Outcome struct {
+	Item Item
+	Err  error
+}
+
+// Capabilities is a backend with what it can do beyond the three methods. A field is
+// nil for what it cannot do.
+//
+// A program finds them with CapabilitiesOf, and not by type assertions of its own:
+// so a decorator can hand on what the backend below it can do, and nothing else.
+type Capabilities struct {
+	SecretBackend
+	Owned      OwnedBackend
+	Versions   VersionRemover
+	Locator    Locator
+	Prober     Prober
+	Batch      BatchReader
+	References ReferenceReader
+	Diagnoser  Diagnoser
+	Policies   PolicyWriter
+}
+
+// CapabilitiesOf returns what b can do. If b is a Capabilities, it is returned as it is.
+func CapabilitiesOf(b SecretBackend) Capabilities {
+	if c, ok := b.(Capabilities); ok {
+		return c
+	}
+	c := Capabilities{SecretBackend: b}
+	c.Owned, _ = b.(OwnedBackend)
+	c.Versions, _ = b.(VersionRemover)
+	c.Locator, _ = b.(Locator)
+	c.Prober, _ = b.(Prober)
+	c.Batch, _ = b.(BatchReader)
+	c.References, _ = b.(ReferenceReader)
+	c.Diagnoser, _ = b.(Diagnoser)
+	c.Policies, _ = b.(PolicyWriter)
+	return c
+}
