@@ -87,6 +87,8 @@ func Load(environ []string, o Options) (Config, error) {
 	l.checkAccess()
 	l.checkSecrets()
 	l.checkVault()
+	l.checkAWS()
+	l.checkGCP()
 	l.checkTelemetry()
 	l.checkSpelling()
 	l.prepareDev()
@@ -109,7 +111,7 @@ func variables() []variable {
 	var all []variable
 	for _, group := range [][]variable{
 		databaseVariables(), serverVariables(), keyVariables(), accessVariables(),
-		generalVariables(), secretVariables(), vaultVariables(), laterBackendVariables(),
+		generalVariables(), secretVariables(), vaultVariables(), awsVariables(), gcpVariables(),
 		telemetryVariables(),
 	} {
 		all = append(all, group...)

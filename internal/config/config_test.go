@@ -196,8 +196,8 @@ func TestProblems(t *testing.T) {
 		"OTEL_TRACES_EXPORTER=zipkin":                              "OTEL_TRACES_EXPORTER asks for an export",
 		"OTEL_METRICS_EXPORTER=otlp":                               "OTEL_METRICS_EXPORTER asks for an export",
 		"SECRET_BACKEND=canary":                                    "SECRET_BACKEND is not a known backend: give internal, hashicorp-vault, aws-secrets-manager or gcp-secret-manager",
-		"SECRET_BACKEND=aws-secrets-manager|API_KEY=k":             "SECRET_BACKEND names a backend that is not supported by this build: give internal or hashicorp-vault",
-		"SECRET_BACKEND=gcp-secret-manager|API_KEY=k":              "SECRET_BACKEND names a backend that is not supported by this build",
+		"SECRET_BACKEND=aws-secrets-manager|API_KEY=k":             "AWS_REGION is not set: give the region of the secrets, such as eu-central-1",
+		"SECRET_BACKEND=gcp-secret-manager|API_KEY=k":              "GCP_PROJECT_ID is not set: give the id of the project of the secrets, such as my-project-123",
 		"SECRET_CACHE_TTL=-1s":                                     "SECRET_CACHE_TTL is too short",
 		"SECRET_CACHE_MAX_STALE=canary":                            "SECRET_CACHE_MAX_STALE is not a duration",
 		"SECRET_READ_ONLY=canary":                                  "SECRET_READ_ONLY is neither true nor false",
@@ -245,25 +245,27 @@ func TestProblems(t *testing.T) {
 		"VAULT_CERT_ROLE=canary":                        "VAULT_CERT_ROLE is not supported by this build",
 		"VAULT_CACERT_BYTES=canary|VAULT_CAPATH=" + dir: "VAULT_CAPATH is not the only one of VAULT_CACERT, VAULT_CAPATH and VAULT_CACERT_BYTES that is set",
 	}
-	check := func(env func() map[string]string, cases map[string]string) {
-		for changes, want := range cases {
-			t.Run(changes, func(t *testing.T) {
-				_, err := config.Load(environ(env(), strings.Split(changes, "|")...), config.Options{})
-				var problems config.Problems
-				require.ErrorAs(t, err, &problems)
-				require.Contains(t, err.Error(), "\n  "+want)
-				require.NotContains(t, err.Error(), "canary")
-				for _, p := range problems {
-					require.NotContains(t, p.String(), "\n", "one line each")
-				}
-				if !strings.Contains(changes, "BYTES") {
-					require.Len(t, problems, 1, "nothing else is wrong: %v", err)
-				}
-			})
-		}
+	checkProblems(t, valid, internal)
+	checkProblems(t, withVault, vault)
+}
+
+// checkProblems loads env with changes, separated by "|", and expects one problem.
+func checkProblems(t *testing.T, env func() map[string]string, cases map[string]string) {
+	for changes, want := range cases {
+		t.Run(changes, func(t *testing.T) {
+			_, err := config.Load(environ(env(), strings.Split(changes, "|")...), config.Options{})
+			var problems config.Problems
+			require.ErrorAs(t, err, &problems)
+			require.Contains(t, err.Error(), "\n  "+want)
+			require.NotContains(t, err.Error(), "canary")
+			for _, p := range problems {
+				require.NotContains(t, p.String(), "\n", "one line each")
+			}
+			if !strings.Contains(changes, "BYTES") {
+				require.Len(t, problems, 1, "nothing else is wrong: %v", err)
+			}
+		})
 	}
-	check(valid, internal)
-	check(withVault, vault)
 }
 
 func TestAllProblemsAtOnce(t *testing.T) {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -10,8 +9,8 @@ import (
 const (
 	BackendInternal = "internal"
 	BackendVault    = "hashicorp-vault"
-	BackendAWS      = "aws-secrets-manager" // not in this build
-	BackendGCP      = "gcp-secret-manager"  // not in this build
+	BackendAWS      = "aws-secrets-manager"
+	BackendGCP      = "gcp-secret-manager"
 )
 
 // The values of SECRET_STARTUP_CHECK.
@@ -23,7 +22,7 @@ const (
 
 // Secrets says where client credentials are kept and how they are read.
 type Secrets struct {
-	Backend string // BackendInternal or BackendVault
+	Backend string // one of the constants above
 	// ReadOnly: every provider's credentials are somebody else's; nothing is written.
 	ReadOnly      bool
 	CacheTTL      time.Duration // 0: no cache
@@ -32,7 +31,11 @@ type Secrets struct {
 	StartupCheck  string        // CheckPermissions, CheckStrict or CheckOff
 	// RedactClientSecrets: the API shows no credentials of the internal backend either.
 	RedactClientSecrets bool
-	Vault               Vault // zero unless Backend is BackendVault
+
+	// Each is zero unless Backend selects it.
+	Vault Vault
+	AWS   AWS
+	GCP   GCP
 }
 
 func secretVariables() []variable {
@@ -51,37 +54,15 @@ func secretVariables() []variable {
 
 func setBackend(c *Config, text string) *Problem {
 	known := []string{BackendInternal, BackendVault, BackendAWS, BackendGCP}
-	switch {
-	case text == BackendInternal || text == BackendVault:
-		c.Secrets.Backend = text
-		return nil
-	case slices.Contains(known, text):
-		return invalid("names a backend that is not supported by this build", "give "+alternatives(known[:2]))
+	if !slices.Contains(known, text) {
+		return invalid("is not a known backend", "give "+alternatives(known))
 	}
-	return invalid("is not a known backend", "give "+alternatives(known))
+	c.Secrets.Backend = text
+	return nil
 }
 
 func (l *loader) checkSecrets() {
 	if l.cfg.Secrets.ReadOnly && l.cfg.Secrets.Backend == BackendInternal {
 		l.warn("SECRET_READ_ONLY is true but SECRET_BACKEND=%s: no provider's credentials can be stored", BackendInternal)
 	}
-}
-
-// laterBackendVariables belong to backends that are documented and not in this
-// build. They are listed so that setting one is noticed.
-func laterBackendVariables() []variable {
-	defaults := []struct{ backend, names string }{
-		{BackendAWS, "AWS_REGION AWS_SECRET_PREFIX=nexus/providers AWS_SECRET_ROLE_ARN AWS_SECRET_EXTERNAL_ID " +
-			"AWS_SECRET_KMS_KEY_ID AWS_SECRET_TAGS AWS_SECRET_RECOVERY_DAYS=7 AWS_ENDPOINT_URL AWS_ENDPOINT_URL_SECRETS_MANAGER"},
-		{BackendGCP, "GCP_PROJECT_ID GCP_SECRET_PREFIX=nexus-providers GCP_SECRET_LOCATIONS GCP_SECRET_LOCATION " +
-			"GCP_SECRET_KMS_KEY GCP_SECRET_KEEP_VERSIONS=2 GCP_IMPERSONATE_SERVICE_ACCOUNT SECRET_MANAGER_EMULATOR_HOST"},
-	}
-	var list []variable
-	for _, d := range defaults {
-		for entry := range strings.FieldsSeq(d.names) {
-			name, def, _ := strings.Cut(entry, "=")
-			list = append(list, variable{name: name, def: def, only: []selection{{"SECRET_BACKEND", d.backend}}, set: notInThisBuild})
-		}
-	}
-	return list
 }
