@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/nexus-broker/nexus-broker/secret"
@@ -23,6 +24,7 @@ const (
 	OpRemoveVersion Op = "remove_version"
 	OpProbe         Op = "probe"
 	OpReadReference Op = "read_reference"
+	OpReadBatch     Op = "read_batch"
 )
 
 // Writes are the methods that change what is stored.
@@ -31,7 +33,7 @@ var Writes = []Op{OpSet, OpDelete, OpCreate, OpReplace, OpRemoveVersion}
 // Call is one call of a backend's method.
 type Call struct {
 	Op  Op
-	Key string // "" for OpProbe, the written form for OpReadReference
+	Key string // "" for OpProbe, the written form for OpReadReference, all for OpReadBatch with a space between
 }
 
 // Hook is told of a call. The error that it returns, if any, is the call's.
@@ -263,6 +265,38 @@ func (f *Faulty) LocateReference(ref secret.Reference) string {
 		return r.LocateReference(ref)
 	}
 	return ref.String()
+}
+
+// Batch returns a [secret.BatchReader] of the same store, whose every outcome is the
+// error of a hook. Faulty itself is none, so that what is read through it is read key by
+// key; set it in a [secret.Capabilities] where it shall not be. A wrapped backend that
+// reads no batches is read key by key.
+func (f *Faulty) Batch() secret.BatchReader { return faultyBatch{f} }
+
+type faultyBatch struct{ f *Faulty }
+
+// ReadBatch implements [secret.BatchReader].
+func (b faultyBatch) ReadBatch(ctx context.Context, keys []string) []secret.Outcome {
+	outcomes := make([]secret.Outcome, len(keys))
+	err := b.f.around(ctx, Call{OpReadBatch, strings.Join(keys, " ")}, func() error {
+		if r, ok := b.f.inner.(secret.BatchReader); ok {
+			outcomes = r.ReadBatch(ctx, keys)
+			return nil
+		}
+		for i, key := range keys {
+			item, err := b.f.inner.Read(ctx, key)
+			item.Owner = ""
+			outcomes[i] = secret.Outcome{Item: item, Err: err}
+		}
+		return nil
+	})
+	if err == nil {
+		return outcomes
+	}
+	for i := range outcomes {
+		outcomes[i] = secret.Outcome{Err: err}
+	}
+	return outcomes
 }
 
 // around notes the call and makes it between the hooks.

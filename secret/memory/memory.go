@@ -31,6 +31,7 @@ var (
 	_ secret.VersionRemover  = (*Backend)(nil)
 	_ secret.Locator         = (*Backend)(nil)
 	_ secret.Prober          = (*Backend)(nil)
+	_ secret.BatchReader     = (*Backend)(nil)
 	_ secret.ReferenceReader = (*Backend)(nil)
 )
 
@@ -48,6 +49,17 @@ func (b *Backend) Get(ctx context.Context, key string) (string, error) {
 // Read implements [secret.OwnedBackend].
 func (b *Backend) Read(ctx context.Context, key string) (secret.Item, error) {
 	return b.read(ctx, "read", key)
+}
+
+// ReadBatch implements [secret.BatchReader].
+func (b *Backend) ReadBatch(ctx context.Context, keys []string) []secret.Outcome {
+	outcomes := make([]secret.Outcome, len(keys))
+	for i, key := range keys {
+		item, err := b.read(ctx, "read batch", key)
+		item.Owner = ""
+		outcomes[i] = secret.Outcome{Item: item, Err: err}
+	}
+	return outcomes
 }
 
 func (b *Backend) read(ctx context.Context, op, key string) (secret.Item, error) {

@@ -24,6 +24,7 @@ type fake struct {
 	replace func(ctx context.Context, key, value, owner, ifVersion string) (string, error)
 	remove  func(ctx context.Context, key, version string) error
 	probe   func(ctx context.Context, need secret.Access) error
+	batch   func(ctx context.Context, keys []string) []secret.Outcome
 	locate  func(key string) string
 	print   func() string
 
@@ -38,7 +39,7 @@ func honest() *fake {
 	m := memory.New()
 	return &fake{
 		Backend: m, get: m.Get, set: m.Set, del: m.Delete, read: m.Read, create: m.Create, replace: m.Replace, remove: m.RemoveVersion,
-		probe: m.Probe, locate: m.Locate, print: m.String,
+		probe: m.Probe, batch: m.ReadBatch, locate: m.Locate, print: m.String,
 		reference: m.ReadReference, segments: m.ReferenceSegments, prefix: m.ReferencePrefix, place: m.LocateReference,
 	}
 }
@@ -55,6 +56,9 @@ func (f *fake) Replace(ctx context.Context, key, value, owner, ifVersion string)
 }
 func (f *fake) RemoveVersion(ctx context.Context, key, version string) error {
 	return f.remove(ctx, key, version)
+}
+func (f *fake) ReadBatch(ctx context.Context, keys []string) []secret.Outcome {
+	return f.batch(ctx, keys)
 }
 func (f *fake) Probe(ctx context.Context, need secret.Access) error { return f.probe(ctx, need) }
 func (f *fake) Locate(key string) string                            { return f.locate(key) }
@@ -110,6 +114,13 @@ func (f *fake) fail(change func(err error, key, value string) error) *fake {
 	}
 	f.remove = func(ctx context.Context, key, version string) error {
 		return change(m.RemoveVersion(ctx, key, version), key, "")
+	}
+	f.batch = func(ctx context.Context, keys []string) []secret.Outcome {
+		outcomes := m.ReadBatch(ctx, keys)
+		for i, key := range keys {
+			outcomes[i].Err = change(outcomes[i].Err, key, "")
+		}
+		return outcomes
 	}
 	return f.failReferences(func(err error, ref, _ string) error { return change(err, ref, "") })
 }

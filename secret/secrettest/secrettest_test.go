@@ -43,7 +43,7 @@ func TestBrokenBackendsAreCaught(t *testing.T) {
 		t.Fatalf("the child has not run the suite:\n%s", out.String())
 	}
 	proves := map[string]bool{}
-	for _, b := range slices.Concat(brokenBackends, brokenOwned, brokenReferences, troubled) {
+	for _, b := range slices.Concat(brokenBackends, brokenOwned, brokenBatch, brokenReferences, troubled) {
 		for _, name := range b.fails {
 			if got := results[b.name][name]; got != "FAIL" {
 				t.Errorf("%s is not caught by %s (%q)", b.name, name, got)
@@ -72,7 +72,7 @@ func TestInChild(t *testing.T) {
 		t.Parallel()
 		secrettest.Run(t, func(*testing.T) secret.SecretBackend { return honest() }, inOrder("")...)
 	})
-	for _, b := range slices.Concat(brokenBackends, brokenOwned, brokenReferences) {
+	for _, b := range slices.Concat(brokenBackends, brokenOwned, brokenBatch, brokenReferences) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			secrettest.Run(t, func(*testing.T) secret.SecretBackend { return b.fake() },
