@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -21,6 +22,7 @@ const (
 	OpReplace       Op = "replace"
 	OpRemoveVersion Op = "remove_version"
 	OpProbe         Op = "probe"
+	OpReadReference Op = "read_reference"
 )
 
 // Writes are the methods that change what is stored.
@@ -29,7 +31,7 @@ var Writes = []Op{OpSet, OpDelete, OpCreate, OpReplace, OpRemoveVersion}
 // Call is one call of a backend's method.
 type Call struct {
 	Op  Op
-	Key string // "" for OpProbe
+	Key string // "" for OpProbe, the written form for OpReadReference
 }
 
 // Hook is told of a call. The error that it returns, if any, is the call's.
@@ -47,10 +49,11 @@ type Faulty struct {
 }
 
 var (
-	_ secret.OwnedBackend   = (*Faulty)(nil)
-	_ secret.VersionRemover = (*Faulty)(nil)
-	_ secret.Locator        = (*Faulty)(nil)
-	_ secret.Prober         = (*Faulty)(nil)
+	_ secret.OwnedBackend    = (*Faulty)(nil)
+	_ secret.VersionRemover  = (*Faulty)(nil)
+	_ secret.Locator         = (*Faulty)(nil)
+	_ secret.Prober          = (*Faulty)(nil)
+	_ secret.ReferenceReader = (*Faulty)(nil)
 )
 
 // NewFaulty wraps inner; without hooks it behaves like inner.
@@ -217,6 +220,49 @@ func (f *Faulty) Probe(ctx context.Context, need secret.Access) error {
 		}
 		return ctx.Err()
 	})
+}
+
+// ReadReference implements [secret.ReferenceReader].
+func (f *Faulty) ReadReference(ctx context.Context, ref secret.Reference) (item secret.Item, err error) {
+	err = f.around(ctx, Call{OpReadReference, ref.String()}, func() error {
+		r, ok := f.inner.(secret.ReferenceReader)
+		if !ok {
+			return errNoReferences
+		}
+		item, err = r.ReadReference(ctx, ref)
+		return err
+	})
+	if err != nil {
+		return secret.Item{}, err
+	}
+	return item, nil
+}
+
+// errNoReferences: to a wrapped backend that reads no references every one is illegal.
+var errNoReferences = fmt.Errorf("%w: the backend reads no references", secret.ErrInvalid)
+
+// ReferenceSegments implements [secret.ReferenceReader].
+func (f *Faulty) ReferenceSegments(path string) ([]string, error) {
+	if r, ok := f.inner.(secret.ReferenceReader); ok {
+		return r.ReferenceSegments(path)
+	}
+	return nil, errNoReferences
+}
+
+// ReferencePrefix implements [secret.ReferenceReader].
+func (f *Faulty) ReferencePrefix() []string {
+	if r, ok := f.inner.(secret.ReferenceReader); ok {
+		return r.ReferencePrefix()
+	}
+	return nil
+}
+
+// LocateReference implements [secret.ReferenceReader].
+func (f *Faulty) LocateReference(ref secret.Reference) string {
+	if r, ok := f.inner.(secret.ReferenceReader); ok {
+		return r.LocateReference(ref)
+	}
+	return ref.String()
 }
 
 // around notes the call and makes it between the hooks.

@@ -22,18 +22,22 @@ const Name = "memory"
 type Backend struct {
 	mu      sync.Mutex
 	items   map[string]secret.Item
-	version int // of the last write; never used twice
+	placed  map[string][]secret.Item // by Place, the versions in their order
+	version int                      // of the last write; never used twice
 }
 
 var (
-	_ secret.OwnedBackend   = (*Backend)(nil)
-	_ secret.VersionRemover = (*Backend)(nil)
-	_ secret.Locator        = (*Backend)(nil)
-	_ secret.Prober         = (*Backend)(nil)
+	_ secret.OwnedBackend    = (*Backend)(nil)
+	_ secret.VersionRemover  = (*Backend)(nil)
+	_ secret.Locator         = (*Backend)(nil)
+	_ secret.Prober          = (*Backend)(nil)
+	_ secret.ReferenceReader = (*Backend)(nil)
 )
 
 // New returns an empty Backend.
-func New() *Backend { return &Backend{items: make(map[string]secret.Item)} }
+func New() *Backend {
+	return &Backend{items: make(map[string]secret.Item), placed: make(map[string][]secret.Item)}
+}
 
 // Get implements [secret.SecretBackend].
 func (b *Backend) Get(ctx context.Context, key string) (string, error) {

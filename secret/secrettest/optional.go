@@ -86,6 +86,9 @@ func (s *suite) trouble(t *testing.T, b secret.SecretBackend, want error) {
 	if p, ok := b.(secret.Prober); ok {
 		wantOnly(t, p.Probe(bounded(t), secret.ReadWrite), want, "Probe")
 	}
+	if s.references != nil {
+		s.referenceTrouble(t, b, want)
+	}
 }
 
 func (s *suite) limitsFirst(t *testing.T, b secret.SecretBackend) {
@@ -103,6 +106,9 @@ func (s *suite) limitsFirst(t *testing.T, b secret.SecretBackend) {
 			wantOnly(t, c.do(bounded(t), key, "value", "no owner"), secret.ErrInvalid, c.name+" for an illegal owner")
 		}
 	}
+	if s.references != nil {
+		s.referenceIllegal(t, b)
+	}
 }
 
 // stall checks that calls to a store that does not answer end when their ctx does.
@@ -113,6 +119,9 @@ func (s *suite) stall(t *testing.T, b secret.SecretBackend) {
 		all = append(all, call{name: "Probe", do: func(ctx context.Context, _, _, _ string) error {
 			return p.Probe(ctx, secret.ReadWrite)
 		}})
+	}
+	if s.references != nil {
+		all = append(all, s.referenceCall(b))
 	}
 	for _, c := range all {
 		for _, want := range []error{context.Canceled, context.DeadlineExceeded} {

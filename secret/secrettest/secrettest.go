@@ -14,8 +14,8 @@
 //
 // If the backend implements [secret.OwnedBackend], [secret.VersionRemover],
 // [secret.Locator] or [secret.Prober], their contracts are proved too. What needs a
-// store in trouble is proved where an option provides one. Run it with the race
-// detector on.
+// store in trouble is proved where an option provides one, and that of a
+// [secret.ReferenceReader] with WithReferences. Run it with the race detector on.
 package secrettest
 
 import (
@@ -78,6 +78,12 @@ func Run(t *testing.T, n New, opts ...Option) {
 	if _, ok := b.(secret.Prober); ok {
 		tests = append(tests[:len(tests):len(tests)], proberTests...)
 	}
+	if s.references != nil {
+		if references(b) == nil {
+			t.Fatalf("the backend is no secret.ReferenceReader, as WithReferences says")
+		}
+		tests = append(tests[:len(tests):len(tests)], referenceTests...)
+	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.run(s, t, n(t)) })
 	}
@@ -124,6 +130,7 @@ type suite struct {
 	counter atomic.Int64
 
 	unreachable, denied, stalled New
+	references                   *References
 }
 
 func random() string {
