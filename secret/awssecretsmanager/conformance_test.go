@@ -82,8 +82,8 @@ func TestConformance(t *testing.T) {
 		"OddPrefix":   {Config: awssecretsmanager.Config{Prefix: "/odd.prefix/with-hyphens-abcdef/@x=+_///", RecoveryDays: 30}},
 		"KMSKey":      {Config: awssecretsmanager.Config{KMSKeyID: key, RecoveryDays: 7, Tags: map[string]string{"team": "payments", "cost center": "42"}}},
 		"AssumedRole": {Config: awssecretsmanager.Config{RoleARN: role, ExternalID: "nexus-4711", RecoveryDays: 7}},
-		"Lag7":        {Config: awssecretsmanager.Config{RecoveryDays: 7}, lag: 30 * time.Millisecond},
-		"Lag0":        {Config: awssecretsmanager.Config{}, lag: 30 * time.Millisecond},
+		"Lag7":        {Config: awssecretsmanager.Config{RecoveryDays: 7}, lag: 5 * time.Millisecond},
+		"Lag0":        {Config: awssecretsmanager.Config{}, lag: 5 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

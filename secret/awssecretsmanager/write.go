@@ -262,13 +262,17 @@ func (b *AWSBackend) revive(ctx context.Context, w *writing) error {
 	return errConflict
 }
 
-// settle waits until the version that was written can be read.
+// settle waits until the version that was written is seen to be the current one.
 func (b *AWSBackend) settle(ctx context.Context, w *writing) error {
 	return b.watch(ctx, w.key, "a write", func() (bool, error) {
-		_, err := call(ctx, b, b.sdk.GetSecretValue, &secretsmanager.GetSecretValueInput{
+		out, err := call(ctx, b, b.sdk.GetSecretValue, &secretsmanager.GetSecretValueInput{
 			SecretId: aws.String(b.name(w.key)), VersionId: aws.String(w.version),
 		})
-		return !errors.Is(err, secret.ErrNotFound), err
+		if err != nil {
+			return !errors.Is(err, secret.ErrNotFound), err
+		}
+		// The previous one: somebody was faster than this look.
+		return slices.Contains(out.VersionStages, currentLabel) || slices.Contains(out.VersionStages, previousLabel), nil
 	})
 }
 
