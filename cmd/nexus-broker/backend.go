@@ -23,6 +23,7 @@ import (
 type backends struct {
 	list     []credentials.Backend
 	selected secret.SecretBackend // that credentials are written to
+	raw      secret.SecretBackend // selected, undecorated
 	closers  []io.Closer
 
 	decoration backend.Options
@@ -64,7 +65,7 @@ func (all *backends) add(name string, b secret.SecretBackend, external bool, c c
 	decorated := backend.Decorate(b, o)
 	all.list = append(all.list, credentials.Backend{Name: name, Store: decorated, External: external})
 	if name == c.Secrets.Backend {
-		all.selected = decorated
+		all.selected, all.raw = decorated, b
 	}
 }
 

@@ -12,6 +12,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 )
 
@@ -103,14 +104,28 @@ func LoadDatabase(environ []string, o Options) (Config, error) {
 	return l.result()
 }
 
+// LoadBackend reads only what the selected secret backend needs, as Load does. The rest
+// of the Config is zero.
+func LoadBackend(environ []string, o Options) (Config, error) {
+	l := newLoader(environ, o)
+	l.read(backendVariables())
+	l.checkSecrets()
+	l.checkVault()
+	return l.result()
+}
+
+// backendVariables are the secret backends'.
+func backendVariables() []variable {
+	return slices.Concat(secretVariables(), vaultVariables(), laterBackendVariables())
+}
+
 // variables returns the table, in the order in which it is read: a variable that
 // others depend on comes before them.
 func variables() []variable {
 	var all []variable
 	for _, group := range [][]variable{
 		databaseVariables(), serverVariables(), keyVariables(), accessVariables(),
-		generalVariables(), secretVariables(), vaultVariables(), laterBackendVariables(),
-		telemetryVariables(),
+		generalVariables(), backendVariables(), telemetryVariables(),
 	} {
 		all = append(all, group...)
 	}
