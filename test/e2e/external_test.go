@@ -178,7 +178,7 @@ func TestExternalReadOnly(t *testing.T) {
 	c := newCanary()
 	client := confidentialClient(c)
 	v := newProxiedVault(t, nil)
-	v.Policy("reader", `path "secret/data/nexus/providers/*" { capabilities = ["read"] }`)
+	v.Policy("reader", printedPolicy(t, v.world.env.with(env{"SECRET_READ_ONLY": "true", "VAULT_KV_VERSION": "2"})))
 	token := v.Token([]string{"reader"}, nil)
 	c.protect("Vault token", token)
 	op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
