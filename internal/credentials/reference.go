@@ -108,12 +108,27 @@ const pairTries = 3
 
 // referenced reads what references name, in parallel. Whether the broker may is asked
 // each time: its operator may have become stricter since the reference was registered.
+// If one is refused none is read, and the refused ones are returned.
 //
 // Two values of the same secret belong together, so they are taken from one version:
 // whoever rotates writes both at once.
 func (src *source) referenced(ctx context.Context, written []string) []result {
+	refs := make(map[string]secret.Reference, len(written))
+	var refused []result
+	for _, w := range written {
+		ref, err := src.reference(w)
+		if refs[w] = ref; err != nil {
+			refused = append(refused, result{key: w, path: src.locateReference(w), err: err, reference: true, ours: true})
+		}
+	}
+	if refused != nil {
+		return refused
+	}
 	for tries := 1; ; tries++ {
-		results := inParallel(written, func(w string) result { return src.readReference(ctx, w) })
+		results := inParallel(written, func(w string) result {
+			item, err := src.can.References.ReadReference(ctx, refs[w])
+			return result{key: w, path: src.locateReference(w), item: item, err: err, reference: true}
+		})
 		if !src.torn(results) {
 			return results
 		}
@@ -126,17 +141,6 @@ func (src *source) referenced(ctx context.Context, written []string) []result {
 			return results
 		}
 	}
-}
-
-func (src *source) readReference(ctx context.Context, written string) result {
-	r := result{key: written, path: src.locateReference(written), reference: true}
-	ref, err := src.reference(written)
-	if err != nil {
-		r.err, r.ours = err, true
-		return r
-	}
-	r.item, r.err = src.can.References.ReadReference(ctx, ref)
-	return r
 }
 
 // torn reports whether two values of one secret were read that are not of one version.
