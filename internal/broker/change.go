@@ -58,7 +58,7 @@ func (s *Service) planUpdate(ctx context.Context, before Provider, in ProfileInp
 	}
 	switch current := before.Credentials; {
 	case g.hasReferences():
-		return s.planReferences(c, g.references)
+		return s.planReferences(c, g)
 	case current.IsZero():
 		return s.planFirstPair(c, g)
 	case current.Referenced():

@@ -27,13 +27,8 @@ func (in ProfileInput) credentials() (given, error) {
 		pair:       credentials.Pair{ClientID: in.ClientID.Value.Value, ClientSecret: in.ClientSecret.Value.Value},
 		references: in.CredentialsRef.Value, unreferenced: in.CredentialsRef.Null,
 	}
-	if in.CredentialsRef.Present && !in.CredentialsRef.Null {
-		switch {
-		case g.hasPair():
-			return g, fail(CodeProviderCreationFailed, "client_id and client_secret, or credentials_ref: not both")
-		case !g.hasReferences():
-			return g, fail(CodeMissingClientID, "credentials_ref.client_id is required")
-		}
+	if in.CredentialsRef.Present && !in.CredentialsRef.Null && !g.hasReferences() {
+		return g, fail(CodeMissingClientID, "credentials_ref.client_id is required")
 	}
 	if err := checkCredential(credentials.ClientIDKey, g.pair.ClientID); err != nil {
 		return g, err
@@ -46,14 +41,17 @@ func (in ProfileInput) credentials() (given, error) {
 
 // referencedRef returns credentials that lie where references say, if they may. It asks
 // no backend.
-func (s *Service) referencedRef(id uuid.UUID, profile Profile, r ReferencePair) (credentials.Ref, error) {
+func (s *Service) referencedRef(id uuid.UUID, profile Profile, g given) (credentials.Ref, error) {
 	ref := credentials.Ref{
 		ProviderID: id, Backend: s.creds.WriteTo(), Public: profile.public(),
-		ClientIDReference: r.ClientID, ClientSecretReference: r.ClientSecret,
+		ClientIDReference: g.references.ClientID, ClientSecretReference: g.references.ClientSecret,
 		State: credentials.Ready, Generation: 1,
 	}
 	if err := s.checkReferences(ref); err != nil {
 		return ref, err
+	}
+	if g.hasPair() {
+		return ref, fail(CodeProviderCreationFailed, "client_id and client_secret, or credentials_ref: not both")
 	}
 	return ref, completeReferences(profile, ref)
 }
@@ -91,12 +89,12 @@ func (s *Service) checkReferences(ref credentials.Ref) error {
 
 // planReferences: the credentials shall lie where references say. A managed pair that
 // they replace is deleted, like one that a rename leaves behind.
-func (s *Service) planReferences(c change, r ReferencePair) (change, error) {
+func (s *Service) planReferences(c change, g given) (change, error) {
 	before := c.before.Credentials
 	if before.Managed && s.creds.ReadOnly() {
 		return c, s.errExternal(before, "the broker is read-only (SECRET_READ_ONLY) and cannot delete what the references would replace")
 	}
-	ref, err := s.referencedRef(c.before.ID, c.after.Profile, r)
+	ref, err := s.referencedRef(c.before.ID, c.after.Profile, g)
 	if err != nil {
 		return c, err
 	}

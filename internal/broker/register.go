@@ -95,7 +95,7 @@ func unstorable(err error, code Code) error {
 // newRef decides where the credentials of a new provider lie.
 func (s *Service) newRef(id uuid.UUID, profile Profile, g given) (credentials.Ref, error) {
 	if g.hasReferences() {
-		return s.referencedRef(id, profile, g.references)
+		return s.referencedRef(id, profile, g)
 	}
 	ref := credentials.Ref{
 		ProviderID: id, Backend: s.creds.WriteTo(), Key: keyFor(profile.Name, id), Managed: true,
