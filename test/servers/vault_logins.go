@@ -90,6 +90,9 @@ func NewIssuer(t TB) *Issuer {
 	return i
 }
 
+// URL returns where the keys are, as a JSON Web Key Set.
+func (i *Issuer) URL() string { return i.keys.URL }
+
 // Silence makes the keys unavailable, or available again.
 func (i *Issuer) Silence(silent bool) { i.silent.Store(silent) }
 
@@ -103,12 +106,17 @@ func (i *Issuer) Sign(claims map[string]any) string {
 	return token
 }
 
+const issuerName = "https://issuer.test"
+
+// Name returns what the tokens call their issuer.
+func (i *Issuer) Name() string { return issuerName }
+
 // Token returns a token for the audience "vault", of the subject, that lasts for ttl.
 func (i *Issuer) Token(subject string, ttl time.Duration) string {
 	i.t.Helper()
 	now := time.Now()
 	return i.Sign(map[string]any{
-		"iss": "https://issuer.test", "aud": "vault", "sub": subject, "jti": serial().String(),
+		"iss": issuerName, "aud": "vault", "sub": subject, "jti": serial().String(),
 		"iat": now.Add(-time.Minute).Unix(), "nbf": now.Add(-time.Minute).Unix(), "exp": now.Add(ttl).Unix(),
 	})
 }
@@ -118,7 +126,7 @@ func (i *Issuer) Token(subject string, ttl time.Duration) string {
 func (v *VaultServer) JWT(mount string, i *Issuer, role string, policies []string, settings map[string]any) {
 	v.t.Helper()
 	v.EnableAuth(mount, "jwt")
-	v.Write("auth/"+mount+"/config", map[string]any{"jwks_url": i.keys.URL, "bound_issuer": "https://issuer.test"})
+	v.Write("auth/"+mount+"/config", map[string]any{"jwks_url": i.keys.URL, "bound_issuer": issuerName})
 	v.role(mount+"/role/"+role, policies, map[string]any{
 		"role_type": "jwt", "user_claim": "sub", "bound_audiences": "vault", "bound_subject": "broker",
 		"clock_skew_leeway": -1, "expiration_leeway": -1, "not_before_leeway": -1,
@@ -159,6 +167,12 @@ func (k *Kubernetes) Token(account string) string {
 	defer k.mu.Unlock()
 	k.issued[token] = account
 	return token
+}
+
+// Access returns what Vault needs to review tokens: the URL of the API server, its
+// authority in PEM, and the token of the reviewer.
+func (k *Kubernetes) Access() (url, authority, reviewer string) {
+	return k.api.URL, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.api.Certificate().Raw})), k.reviewer
 }
 
 // Withdraw makes a token invalid, as the deletion of its pod does.
@@ -204,9 +218,9 @@ func (k *Kubernetes) review(w http.ResponseWriter, r *http.Request) {
 func (v *VaultServer) Kubernetes(mount string, k *Kubernetes, role string, policies []string, settings map[string]any) {
 	v.t.Helper()
 	v.EnableAuth(mount, "kubernetes")
-	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.api.Certificate().Raw})
+	host, authority, reviewer := k.Access()
 	v.Write("auth/"+mount+"/config", map[string]any{
-		"kubernetes_host": k.api.URL, "kubernetes_ca_cert": string(authority), "token_reviewer_jwt": k.reviewer, "disable_local_ca_jwt": true,
+		"kubernetes_host": host, "kubernetes_ca_cert": authority, "token_reviewer_jwt": reviewer, "disable_local_ca_jwt": true,
 	})
 	v.role(mount+"/role/"+role, policies, map[string]any{
 		"bound_service_account_names": "broker", "bound_service_account_namespaces": "agents",
