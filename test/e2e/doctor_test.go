@@ -129,7 +129,7 @@ func TestDoctorOnVault(t *testing.T) {
 	trouble("a wrong token", v2.env.with(env{"VAULT_TOKEN": "hvs.CANARY"}), 1, map[string]string{
 		"login": "fail: the token is not valid: it has expired or was revoked: give the broker a new one", "create": ""})
 	c.protect("wrong token", "hvs.CANARY")
-	trouble("a token about to end", v2.env.with(token("v2", map[string]any{"ttl": "45s"})), 0, map[string]string{"token": "warn: ends in .* s: .*"})
+	trouble("a token about to end", v2.env.with(token("v2", map[string]any{"ttl": "55s"})), 0, map[string]string{"token": "warn: ends in .* s: .*"})
 	expired := token("v2", map[string]any{"ttl": "1s", "renewable": false})
 	require.Eventually(t, func() bool {
 		status, _ := v.Do("POST", "auth/token/lookup", map[string]string{"token": expired["VAULT_TOKEN"]})
