@@ -94,8 +94,6 @@ func newVersion(token, text *string, binary []byte, now time.Time) (*version, er
 		return nil, nil
 	case text != nil && len(*text) > maxValue, len(binary) > maxValue:
 		return nil, refuse("ValidationException", "1 validation error detected: Value at 'secretString' failed to satisfy constraint: Member must have length less than or equal to 65536")
-	case text != nil && *text == "", text == nil && len(binary) == 0:
-		return nil, refuse("ValidationException", "1 validation error detected: Value at 'secretString' failed to satisfy constraint: Member must have length greater than or equal to 1")
 	}
 	v := &version{created: now, text: text, binary: binary}
 	if token != nil {
