@@ -122,3 +122,24 @@ func TestConformance(t *testing.T) {
 		})
 	}
 }
+
+// TestARealAccount runs the suite on AWS itself, where test/awsserver/README.md says how.
+func TestARealAccount(t *testing.T) {
+	if os.Getenv("NEXUS_TEST_AWS") != "1" {
+		t.Skip("needs an AWS account: see test/awsserver/README.md")
+	}
+	for name, days := range map[string]int{"NoRecovery": 0, "RecoveryWindow": 7} {
+		t.Run(name, func(t *testing.T) {
+			secrettest.Run(t, func(t *testing.T) secret.SecretBackend {
+				b, err := awssecretsmanager.New(t.Context(), awssecretsmanager.Config{
+					Prefix: "nexus-broker-test/" + name, RecoveryDays: days, KMSKeyID: os.Getenv("NEXUS_TEST_AWS_KMS_KEY"),
+					RoleARN: os.Getenv("NEXUS_TEST_AWS_ROLE"), ExternalID: os.Getenv("NEXUS_TEST_AWS_EXTERNAL_ID"),
+				}, awssecretsmanager.Options{Logger: newLogger(t)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return b
+			}, secrettest.WithName(awssecretsmanager.Name))
+		})
+	}
+}

@@ -29,6 +29,12 @@ func (s *Server) createSecret(c *call, in createInput) (any, error) {
 	if in.Name == "" || len(in.Name) > maxName || !legalName.MatchString(in.Name) {
 		return nil, refuse("ValidationException", "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!")
 	}
+	if err := checkText("description", in.Description, 0, maxDescription); err != nil {
+		return nil, err
+	}
+	if err := checkText("kmsKeyId", in.KmsKeyID, 0, maxKey); err != nil {
+		return nil, err
+	}
 	resource := arnStart + in.Name + "-??????"
 	if err := s.need(c, c.action, resource, in.Name); err != nil {
 		return nil, err
@@ -68,6 +74,14 @@ func (s *Server) createSecret(c *call, in createInput) (any, error) {
 	r.truth = fresh
 	s.secrets[in.Name] = r
 	return answer, nil
+}
+
+// checkText checks the length of a member.
+func checkText(member, text string, least, most int) error {
+	if len(text) < least || len(text) > most {
+		return refuse("ValidationException", "1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length between %d and %d", member, least, most)
+	}
+	return nil
 }
 
 // existing is the answer where the name is taken.
@@ -207,9 +221,15 @@ func (s *Server) updateSecret(c *call, in updateInput) (any, error) {
 		return nil, err
 	}
 	if in.Description != nil {
+		if err := checkText("description", *in.Description, 0, maxDescription); err != nil {
+			return nil, err
+		}
 		found.description = strings.Clone(*in.Description)
 	}
 	if in.KmsKeyID != nil {
+		if err := checkText("kmsKeyId", *in.KmsKeyID, 0, maxKey); err != nil {
+			return nil, err
+		}
 		found.kmsKey = *in.KmsKeyID
 	}
 	answer := written{ARN: found.arn, Name: found.name}
