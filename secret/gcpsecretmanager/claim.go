@@ -83,7 +83,7 @@ func (b *GCPBackend) claimAndAdd(ctx context.Context, name string, in intent) (n
 	if err != nil {
 		return 0, err
 	}
-	b.recent.remember(name, written{number, in.owner})
+	b.recent.wrote(name, number, in.owner)
 	if !in.create {
 		b.prune(ctx, name, number)
 	}

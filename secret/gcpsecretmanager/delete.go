@@ -18,7 +18,7 @@ func (b *GCPBackend) delete(ctx context.Context, name, etag string) error {
 		return struct{}{}, b.conn.client.DeleteSecret(ctx, &secretmanagerpb.DeleteSecretRequest{Name: name, Etag: etag})
 	})
 	if err == nil || is(err, codes.NotFound) {
-		b.recent.forget(name)
+		b.recent.removed(name)
 	}
 	if err == nil {
 		b.awaitRemoval(ctx, name, 0)
@@ -87,9 +87,7 @@ func (b *GCPBackend) tryRemove(ctx context.Context, name string, number int64) e
 	if err := b.destroy(ctx, name, number); err != nil && !is(err, codes.NotFound) {
 		return err
 	}
-	if b.recent.get(name).number == number {
-		b.recent.forget(name)
-	}
+	b.recent.removedVersion(name, number)
 	b.awaitRemoval(ctx, name, number)
 	return nil
 }
@@ -107,15 +105,27 @@ func (b *GCPBackend) hideOlder(ctx context.Context, name string, number int64) (
 	if number == 1 && len(list) <= 1 {
 		return b.deleteIfOurs(ctx, name)
 	}
+	var older []int64
+	listed := int64(0)
 	for _, l := range list {
+		listed = max(listed, l.number)
 		if l.enabled && l.number < number {
-			if err := b.disable(ctx, name, l.number); err != nil && !is(err, codes.NotFound) {
-				return false, err
-			}
+			older = append(older, l.number)
+		}
+	}
+	for n := max(listed+1, number-maxUnlisted); n < number; n++ { // the list lags behind
+		older = append(older, n)
+	}
+	for _, n := range older {
+		if err := b.disable(ctx, name, n); err != nil && !is(err, codes.NotFound) {
+			return false, err
 		}
 	}
 	return false, nil
 }
+
+// maxUnlisted bounds how many versions are disabled that should be in a list, and are not.
+const maxUnlisted = 100
 
 // deleteIfOurs deletes a secret that the broker has made, unless somebody has announced
 // another version.

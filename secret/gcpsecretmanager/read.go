@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"slices"
 	"strings"
+	"time"
 
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
 	"google.golang.org/api/iterator"
@@ -69,24 +70,25 @@ var errNotSecretManager = fmt.Errorf("%w: the answer is not Secret Manager's: ch
 // one of all is not. The store may lag behind this process's own writes, and behind
 // known, a version that is known to have been there.
 func (b *GCPBackend) current(ctx context.Context, name string, known int64) (version, error) {
-	own := b.recent.get(name).number
-	known = max(known, own)
+	own := b.recent.get(name)
+	known = max(known, own.number)
 	v, err := b.access(ctx, name, latest)
+	if err == nil && own.inDoubt() { // it may be what was removed: its number tells
+		v, err = b.access(ctx, name, format(v.number))
+	}
 	switch {
 	case err == nil && v.number >= known:
 		return v, nil
 	case err == nil || is(err, codes.NotFound) && known > 0:
 		newer, newerErr := b.access(ctx, name, format(known))
-		if newerErr == nil || !is(newerErr, codes.NotFound) && !is(newerErr, codes.FailedPrecondition) {
-			return newer, newerErr
-		}
-		if known == own { // it was removed by somebody else
-			b.recent.forget(name)
-		}
-		if is(newerErr, codes.FailedPrecondition) {
+		switch {
+		case is(newerErr, codes.NotFound):
+			b.recent.removedVersion(name, known)
+			return v, err
+		case is(newerErr, codes.FailedPrecondition):
 			return b.newestEnabled(ctx, name, known)
 		}
-		return v, err
+		return newer, newerErr
 	case is(err, codes.FailedPrecondition):
 		return b.newestEnabled(ctx, name, known)
 	default:
@@ -165,6 +167,10 @@ func (b *GCPBackend) get(ctx context.Context, name string) (*secretmanagerpb.Sec
 
 // owner returns the owner of a version.
 func (b *GCPBackend) owner(ctx context.Context, name string, v version) (string, error) {
+	own := b.recent.get(name)
+	if own.number == v.number && time.Since(own.at) < ownerLag { // what is seen may be older
+		return own.owner, nil
+	}
 	s, err := b.get(ctx, name)
 	switch {
 	case err == nil:
@@ -176,7 +182,7 @@ func (b *GCPBackend) owner(ctx context.Context, name string, v version) (string,
 	case !is(err, codes.NotFound):
 		return "", err
 	}
-	if own := b.recent.get(name); own.number == v.number { // the mark is not to be seen yet
+	if own.number == v.number { // the mark is not to be seen yet
 		return own.owner, nil
 	}
 	return "", nil

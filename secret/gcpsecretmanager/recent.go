@@ -3,13 +3,28 @@ package gcpsecretmanager
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // written is what the backend itself has written last to a secret.
 type written struct {
-	number int64
+	number int64 // 0: nothing is there any more
 	owner  string
+	at     time.Time
+	// removed is when it last removed the secret or a version. For a while the newest
+	// version that is seen may be the removed one, also after another one was written.
+	removed time.Time
 }
+
+// How long what was written or removed is taken for newer than what is seen to the
+// contrary. Secret Manager promises minutes, as a rule.
+const (
+	ownerLag   = time.Minute
+	removedLag = 10 * time.Minute
+)
+
+// inDoubt reports whether the newest version that is seen may be one that was removed.
+func (w written) inDoubt() bool { return !w.removed.IsZero() && time.Since(w.removed) < removedLag }
 
 // recent remembers the last writes of this process: a reading of the newest version may
 // lag behind them. The zero recent is ready for use.
@@ -23,15 +38,37 @@ type recent struct {
 // write to so many others is read late.
 const maxRecent = 4096
 
-func (r *recent) remember(name string, w written) {
+// wrote notes a version that was written, or whose owner was.
+func (r *recent) wrote(name string, number int64, owner string) {
+	r.note(name, func(w *written) { w.number, w.owner, w.at = number, owner, time.Now() })
+}
+
+// removed notes that nothing that was written before is there any more.
+func (r *recent) removed(name string) {
+	r.note(name, func(w *written) { *w = written{removed: time.Now()} })
+}
+
+// removedVersion notes that a version is not there any more.
+func (r *recent) removedVersion(name string, number int64) {
+	r.note(name, func(w *written) {
+		if w.number == number {
+			w.number, w.owner = 0, ""
+		}
+		w.removed = time.Now()
+	})
+}
+
+func (r *recent) note(name string, change func(*written)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.of == nil {
 		r.of = map[string]written{}
 	}
-	if _, there := r.of[name]; !there {
+	w, there := r.of[name]
+	if !there {
 		r.order = append(r.order, name)
 	}
+	change(&w)
 	r.of[name] = w
 	for len(r.of) > maxRecent {
 		delete(r.of, r.order[0])
@@ -43,21 +80,6 @@ func (r *recent) get(name string) written {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.of[name]
-}
-
-func (r *recent) forget(name string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, there := r.of[name]; !there {
-		return
-	}
-	delete(r.of, name)
-	for i, n := range r.order {
-		if n == name {
-			r.order = append(r.order[:i:i], r.order[i+1:]...)
-			return
-		}
-	}
 }
 
 // locks serialise the writers of this process on one secret, so that they wait for each

@@ -40,7 +40,7 @@ func (b *GCPBackend) set(ctx context.Context, name, value string) error {
 	if err != nil {
 		return err
 	}
-	b.recent.remember(name, written{number, ""})
+	b.recent.wrote(name, number, "")
 	b.prune(ctx, name, number)
 	return nil
 }
@@ -70,7 +70,7 @@ func (b *GCPBackend) disown(ctx context.Context, name string, now version) error
 		return err
 	})
 	if err == nil {
-		b.recent.remember(name, written{now.number, ""})
+		b.recent.wrote(name, now.number, "")
 	}
 	return err
 }
