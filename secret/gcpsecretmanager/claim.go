@@ -118,6 +118,7 @@ func (b *GCPBackend) tryWrite(ctx context.Context, name string, in intent) (int6
 			if back := b.takeBack(ctx, name, number); err == nil || !errors.Is(back, errAgain) {
 				err = back
 			}
+			b.withdraw(ctx, name, claimed)
 			return 0, err
 		}
 	}
@@ -290,18 +291,26 @@ func (b *GCPBackend) notAdded(ctx context.Context, name string, claimed *secretm
 	case !errors.Is(err, secret.ErrDenied) && !errors.Is(err, secret.ErrThrottled) && !errors.Is(err, secret.ErrInvalid):
 		return err // it may have been
 	}
+	if !first {
+		b.withdraw(ctx, name, claimed)
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.conn.timeout)
 	defer cancel()
-	var left error
-	if first {
-		left = b.delete(ctx, name, claimed.GetEtag())
-	} else {
-		m := marksOf(claimed)
-		m.pending = nil
-		_, left = b.update(ctx, claimed, annotate(claimed, m), claimed.GetLabels())
-	}
-	if left != nil {
-		b.log.Warn("the announcement of a version that was not added could not be ended: the next write will do it", "secret", name, "error", left)
+	if left := b.delete(ctx, name, claimed.GetEtag()); left != nil {
+		b.log.Warn("a secret was made for a version that could not be added, and could not be deleted: it is empty", "secret", name, "error", left)
 	}
 	return err
+}
+
+// withdraw ends the claim, so that nobody has to wait until it has ended by itself.
+func (b *GCPBackend) withdraw(ctx context.Context, name string, claimed *secretmanagerpb.Secret) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.conn.timeout)
+	defer cancel()
+	m := marksOf(claimed)
+	m.pending = nil
+	_, err := b.update(ctx, claimed, annotate(claimed, m), claimed.GetLabels())
+	if err != nil && !is(err, codes.FailedPrecondition) && !is(err, codes.NotFound) { // else somebody else has ended it
+		b.log.Warn("the announcement of a version that was not added could not be withdrawn: it ends by itself", "secret", name, "error", err)
+	}
 }
