@@ -33,6 +33,7 @@ func startGoogle(t *testing.T) *google {
 	t.Helper()
 	g := &google{}
 	g.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
 		if s := int(g.status.Load()); s != 0 {
 			w.WriteHeader(s)
 			fmt.Fprintf(w, `{"error":"invalid_grant","error_description":%q}`, gcpserver.ForeignText)
