@@ -20,7 +20,7 @@ const maxReason = 1000
 // first.
 func (s *Service) Connections(ctx context.Context, workspaceID string, page Page) ([]ConnectionSummary, error) {
 	if workspaceID == "" {
-		return nil, fail(CodeMissingWorkspaceID, "workspace_id is required")
+		return nil, fail(CodeMissingWorkspaceID, "the parameter workspace_id is required")
 	}
 	return s.store.Connections(ctx, workspaceID, page)
 }

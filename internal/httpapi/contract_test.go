@@ -211,7 +211,7 @@ func TestUnknownRoutesAndMethods(t *testing.T) {
 	c := newClient(t, httpapi.Options{Broker: &stub{}}).as("")
 	for _, path := range []string{
 		"/", "/nothing", "/providers/" + someID + "/x", "/health/", "//providers", "/providers/../health", "/providers/.",
-		"/connections", "/connections/" + someID, "/%2e%2e/providers", "/auth/callback/",
+		"/connections/", "/connections/" + someID + "/x", "/%2e%2e/providers", "/auth/callback/",
 	} {
 		c.get(path).requireError(t, 404, "not_found")
 	}
@@ -223,6 +223,8 @@ func TestUnknownRoutesAndMethods(t *testing.T) {
 		"/auth/callback":                      "GET",
 		"/auth/capture-schema":                "GET",
 		"/auth/capture-credential":            "POST",
+		"/connections":                        "GET, HEAD",
+		"/connections/" + someID:              "DELETE",
 		"/connections/" + someID + "/token":   "GET, HEAD",
 		"/connections/" + someID + "/refresh": "POST",
 		"/health":                             "GET, HEAD",
