@@ -23,8 +23,6 @@ func (s *Service) Refresh(ctx context.Context, id uuid.UUID) (TokenAnswer, error
 // shareRefresh is Refresh for one who has seen the sealed token: if another is stored
 // by now, that is the new one. "" for who has seen none.
 func (s *Service) shareRefresh(ctx context.Context, id uuid.UUID, seen string) (TokenAnswer, error) {
-	s.metrics.RefreshWaiting(1)
-	defer s.metrics.RefreshWaiting(-1)
 	leader := false
 	shared := s.refreshes.DoChan(id.String(), func() (_ any, err error) {
 		leader = true
@@ -43,6 +41,8 @@ func (s *Service) shareRefresh(ctx context.Context, id uuid.UUID, seen string) (
 		defer cancel()
 		return s.refresh(ctx, id, seen)
 	})
+	s.metrics.RefreshWaiting(1)
+	defer s.metrics.RefreshWaiting(-1)
 	select {
 	case <-ctx.Done():
 		return TokenAnswer{}, ctx.Err()
@@ -61,18 +61,23 @@ func (s *Service) shareRefresh(ctx context.Context, id uuid.UUID, seen string) (
 }
 
 // refresh takes the lease on the connection's refresh and makes the request, or waits
-// for the replica that does and takes over its result.
-func (s *Service) refresh(ctx context.Context, id uuid.UUID, seen string) (TokenAnswer, error) {
+// for the replica that does. Whatever refresh ends after this one has looked is as good
+// as its own, also one that fails.
+func (s *Service) refresh(ctx context.Context, id uuid.UUID, sealed string) (TokenAnswer, error) {
+	before, err := s.store.RefreshState(ctx, id)
+	if err != nil {
+		return TokenAnswer{}, err
+	}
 	view, current, err := s.refreshable(ctx, id)
 	if err != nil {
 		return TokenAnswer{}, err
 	}
-	if seen != "" && view.Token.Sealed != seen {
+	if sealed != "" && view.Token.Sealed != sealed {
 		return s.newer(ctx, id)
 	}
-	var lapsed int64
+	seen := RefreshSeen{Sealed: view.Token.Sealed, Ended: before.Ended}
 	for {
-		lease, err := s.store.ClaimRefresh(ctx, id, view.Token.Sealed, lapsed, s.leaseTime())
+		lease, err := s.store.ClaimRefresh(ctx, id, seen, s.leaseTime())
 		switch {
 		case err == nil:
 			answer, err := s.refreshUnder(ctx, lease, view, current)
@@ -81,12 +86,12 @@ func (s *Service) refresh(ctx context.Context, id uuid.UUID, seen string) (Token
 			}
 			// Whoever has the lease now makes the request: it is waited for.
 		case errors.Is(err, ErrBusy):
-			outcome, ended, gone, err := s.awaitRefresh(ctx, lease)
+			outcome, ended, lapsed, err := s.awaitRefresh(ctx, lease)
 			switch {
 			case err != nil:
 				return TokenAnswer{}, err
 			case !ended:
-				lapsed = gone
+				seen.Lapsed = lapsed
 			case outcome != nil:
 				return TokenAnswer{}, outcome
 			default:
@@ -97,7 +102,7 @@ func (s *Service) refresh(ctx context.Context, id uuid.UUID, seen string) (Token
 			if !ok {
 				return s.newer(ctx, id)
 			}
-			view = resealed
+			view, seen.Sealed = resealed, resealed.Token.Sealed
 		default:
 			return TokenAnswer{}, err
 		}

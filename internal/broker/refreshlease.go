@@ -7,13 +7,14 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/nexus-broker/nexus-broker/internal/metrics"
 	"github.com/nexus-broker/nexus-broker/internal/oauth"
 )
 
 // DefaultRefreshLease is how long a lease on a refresh lasts without being renewed,
 // which happens three times as often. A replica that dies keeps the others from
 // refreshing the connection for that long, and for the grace after it.
-const DefaultRefreshLease = 10 * time.Second
+const DefaultRefreshLease = 8 * time.Second
 
 // errLostLease: another replica has taken the refresh over before the request was sent.
 var errLostLease = errors.New("another replica has taken the refresh over")
@@ -27,15 +28,17 @@ func (s *Service) leaseTime() time.Duration {
 
 // takeoverGrace is how long a lease is watched after it has run out before it is taken
 // over. When the database has been away for longer than a lease, the holder may have a
-// token that it could not store: it tries again at least every half lease, and comes
-// first.
-func (s *Service) takeoverGrace() time.Duration { return s.leaseTime() * 6 / 10 }
+// token that it could not store: it tries again at least twice as often, and so comes
+// first (see persist).
+func (s *Service) takeoverGrace() time.Duration { return s.leaseTime() }
 
 // refreshUnder refreshes while it holds the lease, and leaves the outcome to those who
 // wait for it.
 func (s *Service) refreshUnder(
 	ctx context.Context, lease RefreshLease, view TokenView, current oauth.TokenSet,
 ) (answer TokenAnswer, err error) {
+	s.metrics.RefreshUnderWay(metrics.ThisReplica, 1)
+	defer s.metrics.RefreshUnderWay(metrics.ThisReplica, -1)
 	stop := s.keepLease(ctx, lease)
 	ended := false
 	defer func() {
@@ -102,10 +105,12 @@ func (s *Service) keepLease(ctx context.Context, lease RefreshLease) (stop func(
 // no replica makes the request any more: then the lease whose version is lapsed may be
 // taken over.
 func (s *Service) awaitRefresh(ctx context.Context, lease RefreshLease) (outcome error, ended bool, lapsed int64, err error) {
+	s.metrics.RefreshUnderWay(metrics.AnotherReplica, 1)
+	defer s.metrics.RefreshUnderWay(metrics.AnotherReplica, -1)
 	const shortest, longest = 20 * time.Millisecond, 250 * time.Millisecond
 	wait := shortest
 	var lapsedSince time.Time
-	for {
+	for ; ; wait = min(2*wait, longest) {
 		select {
 		case <-ctx.Done():
 			return nil, false, 0, &Error{Code: CodeUpstreamError, Err: ctx.Err(), RetryAfter: time.Second,
@@ -114,7 +119,6 @@ func (s *Service) awaitRefresh(ctx context.Context, lease RefreshLease) (outcome
 			return nil, false, 0, errShuttingDown()
 		case <-time.After(wait/2 + rand.N(wait)):
 		}
-		wait = min(2*wait, longest)
 		now, err := s.store.RefreshState(ctx, lease.ConnectionID)
 		switch {
 		case err != nil:

@@ -266,14 +266,21 @@ type RefreshState struct {
 	Outcome string
 }
 
+// RefreshSeen is what a replica has seen before it claims a refresh.
+type RefreshSeen struct {
+	Sealed string // the token
+	Ended  int64  // as in RefreshState
+	Lapsed int64  // the version of a lease that may be taken over; 0: none
+}
+
 // RefreshStore keeps the leases on refreshes. Their times are the database's.
 type RefreshStore interface {
 	// ClaimRefresh gives the lease on a connection's refresh for ttl. The connection is
-	// read in the same step: ErrStale if it is not active or its sealed token is not seen.
-	// ErrBusy while somebody else's lease is in force, and also when it has run out, unless
-	// it is the one whose version is lapsed; the lease returned then has the version of
-	// the one that is in the way.
-	ClaimRefresh(ctx context.Context, id uuid.UUID, seen string, lapsed int64, ttl time.Duration) (RefreshLease, error)
+	// read in the same step: ErrStale if it is not active or its sealed token is not the
+	// one that was seen. ErrBusy while somebody else's lease is in force, and also when it
+	// has run out, unless it is seen.Lapsed; and if a refresh has ended since seen.Ended.
+	// The lease returned then has the version of the one that is in the way, or has ended.
+	ClaimRefresh(ctx context.Context, id uuid.UUID, seen RefreshSeen, ttl time.Duration) (RefreshLease, error)
 	// KeepRefresh prolongs a lease by ttl from now on, also one that has run out and that
 	// nobody has taken over. ErrStale if somebody has, or it was given back.
 	KeepRefresh(ctx context.Context, l RefreshLease, ttl time.Duration) error

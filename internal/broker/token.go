@@ -137,7 +137,7 @@ func (s *Service) sealToken(id uuid.UUID, t oauth.TokenSet, now time.Time) (Stor
 func (s *Service) persist(ctx context.Context, store func(context.Context) error) error {
 	ctx = context.WithoutCancel(ctx)
 	waits := backoff.NewExponentialBackOff()
-	waits.MaxInterval = s.leaseTime() / 2 // a refresh must be stored before its lease is taken over
+	waits.MaxInterval = s.leaseTime() / 3 // half as much again with jitter: before the lease of a refresh is taken over
 	waits.InitialInterval = min(waits.InitialInterval, waits.MaxInterval)
 	for {
 		err := s.tryStore(ctx, store)

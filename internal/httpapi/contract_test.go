@@ -282,7 +282,7 @@ func TestRolesOfTheContract(t *testing.T) {
 		}
 		seen++
 	}
-	require.Equal(t, 21, seen)
+	require.Equal(t, 23, seen)
 }
 
 // What has begun to be answered when it fails is cut off: half an answer must not

@@ -23,6 +23,7 @@ type oauthMetrics struct {
 	verifyTime     prometheus.Histogram
 	refreshes      *prometheus.CounterVec
 	refreshWaiting prometheus.Gauge
+	underWay       *prometheus.GaugeVec
 }
 
 func newOAuthMetrics(factory promauto.Factory) oauthMetrics {
@@ -50,6 +51,9 @@ func newOAuthMetrics(factory promauto.Factory) oauthMetrics {
 		refreshWaiting: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "nexus_token_refresh_waiting", Help: "Callers who wait for a token refresh, of this replica or another.",
 		}),
+		underWay: factory.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "nexus_token_refreshes_under_way", Help: "Connections whose refresh this replica makes, or waits for.",
+		}, []string{"by"}),
 	}
 }
 
@@ -96,3 +100,15 @@ func (m *Metrics) Refresh(result string) { m.oauth.refreshes.WithLabelValues(res
 // RefreshWaiting counts callers who have begun to wait for a refresh, or with -1 who
 // have ended.
 func (m *Metrics) RefreshWaiting(change int) { m.oauth.refreshWaiting.Add(float64(change)) }
+
+// Who makes a refresh.
+const (
+	ThisReplica    = "this_replica"
+	AnotherReplica = "another_replica"
+)
+
+// RefreshUnderWay counts connections whose refresh this replica has begun to make or
+// to wait for, or with -1 has ended.
+func (m *Metrics) RefreshUnderWay(by string, change int) {
+	m.oauth.underWay.WithLabelValues(by).Add(float64(change))
+}

@@ -11,7 +11,8 @@ import (
 
 // claim asks for the lease on a refresh.
 func (s *suite) claim(id uuid.UUID, seen string, lapsed int64, ttl time.Duration) (broker.RefreshLease, error) {
-	return s.store.ClaimRefresh(s.ctx, id, seen, lapsed, ttl)
+	ended := s.refreshState(id).Ended
+	return s.store.ClaimRefresh(s.ctx, id, broker.RefreshSeen{Sealed: seen, Ended: ended, Lapsed: lapsed}, ttl)
 }
 
 func (s *suite) refreshState(id uuid.UUID) broker.RefreshState {
@@ -51,6 +52,18 @@ var refreshTests = []test{
 		require.Equal(s, broker.RefreshState{Version: 2, Held: true, Ended: 1, Outcome: `{"code":"upstream_error"}`}, s.refreshState(c.ID))
 		require.NoError(s, s.store.EndRefresh(s.ctx, second, ""))
 		require.Equal(s, broker.RefreshState{Version: 2, Ended: 2}, s.refreshState(c.ID))
+	}},
+	{"a refresh that has ended since is as good as one's own", func(s *suite) {
+		c, token := s.active(s.publish().ID)
+		seen := broker.RefreshSeen{Sealed: token.Sealed, Ended: s.refreshState(c.ID).Ended}
+		first, err := s.claim(c.ID, token.Sealed, 0, time.Hour)
+		require.NoError(s, err)
+		require.NoError(s, s.store.EndRefresh(s.ctx, first, "failed"))
+		_, err = s.claim(c.ID, token.Sealed, 0, time.Hour)
+		require.NoError(s, err)
+		ended, err := s.store.ClaimRefresh(s.ctx, c.ID, seen, time.Hour)
+		require.ErrorIs(s, err, broker.ErrBusy)
+		require.Equal(s, first, ended)
 	}},
 	{"a refresh of one connection is none of another's", func(s *suite) {
 		p := s.publish()

@@ -38,7 +38,7 @@ func readRefresh(ctx context.Context, tx Tx, statement string, id uuid.UUID) (br
 // ClaimRefresh gives the lease on a connection's refresh. The lock on the connection
 // keeps whatever else claims, refreshes or revokes it away until the lease is stored.
 func (s *Store) ClaimRefresh(
-	ctx context.Context, id uuid.UUID, seen string, lapsed int64, ttl time.Duration,
+	ctx context.Context, id uuid.UUID, seen broker.RefreshSeen, ttl time.Duration,
 ) (lease broker.RefreshLease, err error) {
 	err = s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		c, err := s.lockConnection(ctx, tx, id)
@@ -52,7 +52,7 @@ func (s *Store) ClaimRefresh(
 		if err != nil {
 			return err
 		}
-		if view.Token.Sealed != seen {
+		if view.Token.Sealed != seen.Sealed {
 			return broker.ErrStale
 		}
 		now, err := readRefresh(ctx, tx, s.selectRefresh(), id)
@@ -60,7 +60,11 @@ func (s *Store) ClaimRefresh(
 			return err
 		}
 		lease = broker.RefreshLease{ConnectionID: id, Version: now.Version}
-		if now.Held || now.Lapsed && now.Version != lapsed {
+		switch {
+		case now.Ended > seen.Ended:
+			lease.Version = now.Ended
+			return broker.ErrBusy
+		case now.Held, now.Lapsed && now.Version != seen.Lapsed:
 			return broker.ErrBusy
 		}
 		lease.Version++
