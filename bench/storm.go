@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/nexus-broker/nexus-broker/internal/oauth/oauthtest"
@@ -17,7 +18,7 @@ const (
 
 // refreshStorm lets many callers refresh a few connections through several brokers on
 // one database. The provider rotates refresh tokens and ends a grant whose token
-// comes a second time; it answers no refresh before all callers have asked.
+// comes a second time; it answers no refresh before all callers wait for it.
 func refreshStorm(ctx context.Context, l *lab) ([]row, error) {
 	provider := oauthtest.Start(l, oauthtest.Options{Clients: []oauthtest.Client{{ID: clientID, Secret: clientSecret}}})
 	e := env{"DATABASE_URL": l.cluster.Database(l)}
@@ -37,7 +38,7 @@ func refreshStorm(ctx context.Context, l *lab) ([]row, error) {
 	provider.Always(oauthtest.Token, oauthtest.When(release, oauthtest.Ordinary()))
 	go func() {
 		defer close(release)
-		callers.waiting(ctx, 20*time.Second)
+		awaitCallers(ctx, replicas, min(l.callers, callers.sockets))
 	}()
 	statuses := callers.send(ctx, l.callers, func(ctx context.Context, i int) (*http.Request, error) {
 		path := "/connections/" + connections[i%stormConnections] + "/refresh"
@@ -56,6 +57,35 @@ func refreshStorm(ctx context.Context, l *lab) ([]row, error) {
 			requests, alive, stormConnections, statusCounts(statuses)),
 		metIf(requests == stormConnections && alive == stormConnections && statuses[http.StatusOK] == l.callers),
 	}}, nil
+}
+
+// awaitCallers returns once n callers wait at the brokers for a refresh, as their
+// metrics say, or while the brokers still wait for the provider.
+func awaitCallers(ctx context.Context, brokers []*instance, n int) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		waiting := 0
+		for _, b := range brokers {
+			waiting += b.waiting(ctx)
+		}
+		if waiting == n {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// waiting returns how many callers wait for a refresh.
+func (b *instance) waiting(ctx context.Context) (callers int) {
+	r, err := b.request(ctx, http.MethodGet, "/metrics", nil)
+	if err != nil {
+		return 0
+	}
+	metrics, _, _ := exchange(b.client, r)
+	_, after, _ := strings.Cut(string(metrics), "\nnexus_token_refresh_waiting ")
+	_, _ = fmt.Sscan(after, &callers)
+	return callers
 }
 
 // connect registers the provider and takes n users through its consent.

@@ -43,6 +43,8 @@ const (
 	CredentialsUnavailable Type = "credentials.unavailable"
 	TokenRefreshed         Type = "token_refreshed"
 	CredentialCaptured     Type = "credential_captured"
+	ConnectionRevoked      Type = "connection_revoked"
+	ProviderRevocation     Type = "provider_revocation" // what the provider said to a revocation
 )
 
 // Event is one row of the audit log. Data never holds a credential or a token.

@@ -27,6 +27,9 @@ type ConsentRequest struct {
 	ProviderID  string // as sent: what is no UUID is a provider that does not exist
 	Scopes      []string
 	ReturnURL   string
+	// ConnectionID is the connection that the user consents to anew; uuid.Nil: the
+	// consent makes a new one.
+	ConnectionID uuid.UUID
 }
 
 // Consent is where the user shall go.
@@ -62,6 +65,23 @@ type TokenAnswer struct {
 	Token     oauth.TokenSet  // the provider's fields, or the captured credentials
 	ExpiresAt time.Time       // zero: the provider gave no expires_in
 	Expired   bool            // meaningful with ExpiresAt
+}
+
+// RevokeRequest asks for the end of a connection.
+type RevokeRequest struct {
+	ConnectionID uuid.UUID
+	WorkspaceID  string // "": whichever it belongs to
+	Reason       string // for the audit log; may be ""
+}
+
+// Revocation is how a connection ended.
+type Revocation struct {
+	ConnectionID uuid.UUID
+	ProviderName string
+	RevokedAt    time.Time
+	TokenDeleted bool // by this call
+	// ProviderRevoked: the provider has confirmed to this call that its token is void.
+	ProviderRevoked bool
 }
 
 // Readiness is what GET /health/ready answers.

@@ -65,7 +65,7 @@ func (s *Service) verifiedConnection(ctx context.Context, signed string) (Connec
 		s.note(ctx, audit.New(ctx, audit.StateVerificationFailed, uuid.Nil, nil))
 		return Connection{}, &Error{Code: CodeInvalidState, Err: err, Message: "the state is not valid or has expired; begin again"}
 	}
-	conn, err := s.store.Connection(ctx, id)
+	conn, err := s.store.Consent(ctx, id, st.IssuedAt)
 	switch {
 	case errors.Is(err, ErrNoRow):
 		s.note(ctx, audit.New(ctx, audit.ConnectionNotFound, uuid.Nil, map[string]any{"connection_id": id.String()}))
@@ -89,7 +89,8 @@ func errConnectionGone() *Error {
 
 // pending checks that a connection still waits for its consent.
 func (s *Service) pending(ctx context.Context, conn Connection) error {
-	if conn.Status == StatusPending && s.now().Before(conn.ExpiresAt) {
+	waiting := conn.Status == StatusPending || !conn.Reconsent.IsZero() && conn.Status != StatusRevoked
+	if waiting && s.now().Before(conn.ExpiresAt) {
 		return nil
 	}
 	return s.gone(ctx, conn)
@@ -145,11 +146,14 @@ func (s *Service) exchange(ctx context.Context, conn Connection, cb Callback) (P
 		s.note(ctx, audit.New(ctx, audit.OAuthError, conn.ID, map[string]any{"reason": "issuer mismatch"}))
 		return p, fail(CodeOAuthError, "the answer comes from another issuer than the one that was asked (RFC 9207)")
 	}
-	claimed, err := s.store.ClaimConsent(ctx, conn.ID, s.now())
-	if errors.Is(err, ErrNoRow) {
+	claimed, err := s.store.ClaimConsent(ctx, conn.ID, conn.Reconsent, s.now())
+	switch {
+	case errors.Is(err, ErrNoRow):
 		return p, s.gone(ctx, conn) // another callback with this state was faster
-	}
-	if err != nil {
+	case errors.Is(err, ErrNoProvider): // deleted since it was read: the code is not spent
+		s.note(ctx, audit.New(ctx, audit.ProviderNotFound, conn.ID, map[string]any{"provider_id": conn.ProviderID.String()}))
+		return p, fail(CodeProviderNotFound, "the provider has been deleted")
+	case err != nil:
 		return p, err
 	}
 	return p, s.redeem(ctx, p, claimed, endpoints, cb)
@@ -189,7 +193,16 @@ func (s *Service) redeem(ctx context.Context, p Provider, conn Connection, endpo
 	if err := s.checkIDToken(ctx, conn, endpoints, used, cb.State, tokens); err != nil {
 		return err
 	}
-	return s.activate(ctx, conn, tokens, audit.New(ctx, audit.OAuthFlowCompleted, conn.ID, providerData(p)))
+	return s.activate(ctx, p, conn, tokens, audit.New(ctx, audit.OAuthFlowCompleted, conn.ID, completedData(p, conn)))
+}
+
+// completedData is what is recorded of a consent that has succeeded.
+func completedData(p Provider, conn Connection) map[string]any {
+	data := providerData(p)
+	if !conn.Reconsent.IsZero() {
+		data["reconsent"] = true
+	}
+	return data
 }
 
 func outcome(err error) string {
@@ -225,7 +238,7 @@ func (s *Service) checkIDToken(ctx context.Context, conn Connection, endpoints o
 func (s *Service) failConsent(ctx context.Context, conn Connection, t audit.Type, data map[string]any, why *Error) error {
 	ctx, cancel := afterwards(ctx)
 	defer cancel()
-	err := s.store.SetStatus(ctx, conn.ID, StatusPending, StatusFailed, s.now(), audit.New(ctx, t, conn.ID, data))
+	err := s.store.FailConsent(ctx, conn, s.now(), audit.New(ctx, t, conn.ID, data))
 	if err != nil {
 		s.log.ErrorContext(ctx, "connection not marked as failed", "connection_id", conn.ID, "error", err)
 		s.note(ctx, audit.New(ctx, audit.StatusUpdateFailed, conn.ID, nil))
@@ -237,7 +250,7 @@ func (s *Service) failConsent(ctx context.Context, conn Connection, t audit.Type
 func (s *Service) release(ctx context.Context, conn Connection) error {
 	ctx, cancel := afterwards(ctx)
 	defer cancel()
-	return s.store.ReleaseConsent(ctx, conn.ID, conn.CodeVerifier)
+	return s.store.ReleaseConsent(ctx, conn)
 }
 
 // afterwards returns a context for what has to be noted at the end of an exchange,
@@ -246,18 +259,24 @@ func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 }
 
-// activate stores the tokens of a consent and makes its connection active.
-func (s *Service) activate(ctx context.Context, conn Connection, tokens oauth.TokenSet, event audit.Event) error {
+// activate stores the tokens of a consent and makes its connection active. If the
+// connection has been revoked meanwhile the tokens are of no use, and the provider is
+// told so.
+func (s *Service) activate(ctx context.Context, p Provider, conn Connection, tokens oauth.TokenSet, event audit.Event) error {
 	stored, err := s.sealToken(conn.ID, tokens, s.now())
 	if err != nil {
 		return err
 	}
 	err = s.persist(ctx, func(ctx context.Context) error {
-		return s.store.CompleteConnection(ctx, conn.ID, stored, s.now(), event)
+		return s.store.CompleteConnection(ctx, conn, stored, s.now(), event)
 	})
 	if errors.Is(err, ErrNoRow) {
-		if now, readErr := s.store.Token(ctx, conn.ID); readErr == nil && now.Token.Sealed == stored.Sealed {
+		now, readErr := s.store.Token(ctx, conn.ID)
+		if readErr == nil && now.Token.Sealed == stored.Sealed {
 			return nil // it was stored the first time, and the answer was lost
+		}
+		if readErr == nil && now.Status == StatusRevoked {
+			s.revokeAtProvider(ctx, p, conn.ID, conn.Scopes, tokens)
 		}
 		return errConnectionGone()
 	}

@@ -67,7 +67,7 @@ func (s *Service) Capture(ctx context.Context, signed string, entered map[string
 		return Redirect{}, err
 	}
 	defer release()
-	err = s.activate(context.WithoutCancel(ctx), conn, captured, audit.New(ctx, audit.CredentialCaptured, conn.ID, providerData(p)))
+	err = s.activate(context.WithoutCancel(ctx), p, conn, captured, audit.New(ctx, audit.CredentialCaptured, conn.ID, completedData(p, conn)))
 	if err != nil {
 		return Redirect{}, err
 	}

@@ -30,6 +30,31 @@ type Connection struct {
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 	ExpiresAt    time.Time // of a pending connection: the end of its consent
+	// Reconsent is set where this is a connection as a new consent to it sees it: when
+	// that consent's state was issued.
+	Reconsent time.Time
+}
+
+// ConnectionSummary is a connection in a list.
+type ConnectionSummary struct {
+	ID             uuid.UUID
+	WorkspaceID    string
+	ProviderID     uuid.UUID
+	ProviderName   string
+	Status         ConnectionStatus
+	HealthStatus   HealthStatus
+	Scopes         []string
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+	TokenExpiresAt time.Time // zero: there is no token, or the provider gave no expires_in
+}
+
+// RevokedConnection is what the revocation of a connection found.
+type RevokedConnection struct {
+	Token      StoredToken // that was deleted; zero if there was none
+	ProviderID uuid.UUID
+	Scopes     []string
+	RevokedAt  time.Time // of the first revocation
 }
 
 // StoredToken is a connection's token as the database holds it.

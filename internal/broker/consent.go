@@ -15,8 +15,9 @@ import (
 
 const capturePath = "/auth/capture-schema"
 
-// Begin creates a pending connection and says where the user shall go: to the
-// provider's authorization endpoint, or for static credentials to our own form.
+// Begin creates a pending connection, or begins a new consent to one that is there,
+// and says where the user shall go: to the provider's authorization endpoint, or for
+// static credentials to our own form.
 func (s *Service) Begin(ctx context.Context, r ConsentRequest) (Consent, error) {
 	if r.WorkspaceID == "" || r.ProviderID == "" || r.ReturnURL == "" {
 		return Consent{}, fail(CodeMissingFields, "workspace_id, provider_id and return_url are required")
@@ -34,6 +35,9 @@ func (s *Service) Begin(ctx context.Context, r ConsentRequest) (Consent, error) 
 		Scopes: r.Scopes, ReturnURL: r.ReturnURL,
 		CreatedAt: now, UpdatedAt: now, ExpiresAt: now.Add(consentTTL),
 	}
+	if r.ConnectionID != uuid.Nil {
+		c.ID, c.Reconsent = r.ConnectionID, now
+	}
 	signed, err := state{WorkspaceID: r.WorkspaceID, ProviderID: p.ID.String(), Nonce: c.ID.String(), IssuedAt: now}.sign(s.cfg.StateKey)
 	if err != nil {
 		return Consent{}, err
@@ -42,14 +46,29 @@ func (s *Service) Begin(ctx context.Context, r ConsentRequest) (Consent, error) 
 	if err != nil {
 		return Consent{}, err
 	}
-	if err := s.store.CreateConnection(ctx, c); err != nil {
-		if errors.Is(err, ErrNoRow) {
-			return Consent{}, fail(CodeProviderNotFound, "no provider has this id")
-		}
-		return Consent{}, unstorable(err, CodeMissingFields)
+	if err := s.storeConsent(ctx, c); err != nil {
+		return Consent{}, err
 	}
 	s.metrics.ConsentCreated(hasOpenID(r.Scopes))
 	return Consent{AuthURL: authURL, State: signed, Scopes: r.Scopes, ProviderID: p.ID}, nil
+}
+
+func (s *Service) storeConsent(ctx context.Context, c Connection) error {
+	if c.Reconsent.IsZero() {
+		err := s.store.CreateConnection(ctx, c)
+		if errors.Is(err, ErrNoRow) {
+			return fail(CodeProviderNotFound, "no provider has this id")
+		}
+		return unstorable(err, CodeMissingFields)
+	}
+	err := s.store.BeginReconsent(ctx, c)
+	switch {
+	case errors.Is(err, ErrRevoked):
+		return errRevoked()
+	case errors.Is(err, ErrNoRow):
+		return fail(CodeConnectionNotFound, "no connection of this workspace and provider that a user has consented to has this id")
+	}
+	return unstorable(err, CodeMissingFields)
 }
 
 // What a column and a URL can hold.

@@ -49,8 +49,8 @@ func (u *unsure) DeleteProvider(ctx context.Context, p broker.Provider, op broke
 	return u.ask("delete", func() error { return u.Store.DeleteProvider(ctx, p, op, add, drop, e...) })
 }
 
-func (u *unsure) CompleteConnection(ctx context.Context, id uuid.UUID, t broker.StoredToken, now time.Time, e ...audit.Event) error {
-	return u.ask("complete", func() error { return u.Store.CompleteConnection(ctx, id, t, now, e...) })
+func (u *unsure) CompleteConnection(ctx context.Context, c broker.Connection, t broker.StoredToken, now time.Time, e ...audit.Event) error {
+	return u.ask("complete", func() error { return u.Store.CompleteConnection(ctx, c, t, now, e...) })
 }
 
 func (u *unsure) AddCleanups(ctx context.Context, c ...broker.Cleanup) error {

@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
@@ -24,9 +26,12 @@ import (
 	"github.com/nexus-broker/nexus-broker/internal/oauth"
 	"github.com/nexus-broker/nexus-broker/internal/oauth/oauthtest"
 	"github.com/nexus-broker/nexus-broker/internal/seal"
+	"github.com/nexus-broker/nexus-broker/internal/store/migrations"
+	"github.com/nexus-broker/nexus-broker/internal/store/postgres"
 	"github.com/nexus-broker/nexus-broker/internal/store/sqlite"
 	"github.com/nexus-broker/nexus-broker/secret"
 	"github.com/nexus-broker/nexus-broker/secret/memory"
+	"github.com/nexus-broker/nexus-broker/test/servers"
 )
 
 const (
@@ -41,10 +46,49 @@ const (
 type house struct {
 	*broker.Service
 	t     *testing.T
-	store *sqlite.Store
+	store store
 	vault *memory.Faulty
 	op    *oauthtest.Server
 	creds *credentials.Service
+	reg   *prometheus.Registry
+}
+
+// store is what both databases are to these tests.
+type store interface {
+	broker.Store
+	internalbackend.Rows
+	Migrator() (*migrations.Migrator, error)
+}
+
+func TestMain(m *testing.M) { os.Exit(servers.Main(m)) }
+
+// onBoth runs a test on SQLite and on PostgreSQL. The options that it gets name a new
+// database; houses with the same options share it, and are replicas.
+func onBoth(t *testing.T, test func(t *testing.T, o options)) {
+	t.Run("sqlite", func(t *testing.T) {
+		test(t, options{path: filepath.Join(t.TempDir(), "broker.db"), vault: memory.NewFaulty(memory.New())})
+	})
+	t.Run("postgres", func(t *testing.T) {
+		test(t, options{postgres: servers.Postgres(t), vault: memory.NewFaulty(memory.New())})
+	})
+}
+
+func openStore(t *testing.T, o options) store {
+	t.Helper()
+	var s store
+	var err error
+	if o.postgres != "" {
+		s, err = postgres.Open(t.Context(), postgres.Config{URL: o.postgres})
+	} else {
+		s, err = sqlite.Open(t.Context(), o.path)
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	m, err := s.Migrator()
+	require.NoError(t, err)
+	_, err = m.Up(t.Context())
+	require.NoError(t, err)
+	return s
 }
 
 type options struct {
@@ -54,7 +98,8 @@ type options struct {
 	now      func() time.Time
 	provider oauthtest.Options
 	config   func(*broker.Config)
-	path     string // of the database; "": a new one
+	path     string // of the SQLite database; "": a new one
+	postgres string // the URL of a database to use instead
 	vault    *memory.Faulty
 	key      string                          // of encryption, one character; "": k
 	wrap     func(broker.Store) broker.Store // around the store that the service uses
@@ -70,19 +115,12 @@ func newHouse(t *testing.T, o options) *house {
 		o.path = filepath.Join(t.TempDir(), "broker.db")
 	}
 	ctx := t.Context()
-	var err error
-	h.store, err = sqlite.Open(ctx, o.path)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = h.store.Close() })
-	m, err := h.store.Migrator()
-	require.NoError(t, err)
-	_, err = m.Up(ctx)
-	require.NoError(t, err)
-
+	h.store = openStore(t, o)
 	ring, err := seal.NewKeyring([]byte(strings.Repeat(cmp.Or(o.key, "k"), seal.KeyBytes)))
 	require.NoError(t, err)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	counts := metrics.New(nil)
+	h.reg = prometheus.NewRegistry()
+	counts := metrics.New(h.reg)
 	writeTo := vaultName
 	if o.internal {
 		writeTo = credentials.Internal

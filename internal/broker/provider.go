@@ -74,4 +74,7 @@ const (
 	HealthCredentialsRejected HealthStatus = "credentials_rejected"
 	HealthCredentialsMissing  HealthStatus = "credentials_missing"
 	HealthUnreachable         HealthStatus = "unreachable"
+
+	// HealthUnhealthy is a connection's whose authorization the provider has ended.
+	HealthUnhealthy HealthStatus = "unhealthy"
 )

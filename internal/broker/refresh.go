@@ -13,9 +13,16 @@ import (
 )
 
 // Refresh gets a new token from the provider and stores it. Callers of one
-// connection at one time share one request. A refresh that has begun goes on to its
-// end when its caller has gone: a rotated token that is not stored is lost.
+// connection at one time share one request, whichever replica they have asked. A
+// refresh that has begun goes on to its end when its caller has gone: a rotated token
+// that is not stored is lost.
 func (s *Service) Refresh(ctx context.Context, id uuid.UUID) (TokenAnswer, error) {
+	return s.shareRefresh(ctx, id, "")
+}
+
+// shareRefresh is Refresh for one who has seen the sealed token: if another is stored
+// by now, that is the new one. "" for who has seen none.
+func (s *Service) shareRefresh(ctx context.Context, id uuid.UUID, seen string) (TokenAnswer, error) {
 	leader := false
 	shared := s.refreshes.DoChan(id.String(), func() (_ any, err error) {
 		leader = true
@@ -32,8 +39,10 @@ func (s *Service) Refresh(ctx context.Context, id uuid.UUID) (TokenAnswer, error
 		defer release()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTime)
 		defer cancel()
-		return s.refresh(ctx, id)
+		return s.refresh(ctx, id, seen)
 	})
+	s.metrics.RefreshWaiting(1)
+	defer s.metrics.RefreshWaiting(-1)
 	select {
 	case <-ctx.Done():
 		return TokenAnswer{}, ctx.Err()
@@ -51,11 +60,60 @@ func (s *Service) Refresh(ctx context.Context, id uuid.UUID) (TokenAnswer, error
 	}
 }
 
-func (s *Service) refresh(ctx context.Context, id uuid.UUID) (TokenAnswer, error) {
+// refresh takes the lease on the connection's refresh and makes the request, or waits
+// for the replica that does. Whatever refresh ends after this one has looked is as good
+// as its own, also one that fails.
+func (s *Service) refresh(ctx context.Context, id uuid.UUID, sealed string) (TokenAnswer, error) {
+	before, err := s.store.RefreshState(ctx, id)
+	if err != nil {
+		return TokenAnswer{}, err
+	}
 	view, current, err := s.refreshable(ctx, id)
 	if err != nil {
 		return TokenAnswer{}, err
 	}
+	if sealed != "" && view.Token.Sealed != sealed {
+		return s.newer(ctx, id)
+	}
+	seen := RefreshSeen{Sealed: view.Token.Sealed, Ended: before.Ended}
+	for {
+		lease, err := s.store.ClaimRefresh(ctx, id, seen, s.leaseTime())
+		switch {
+		case err == nil:
+			answer, err := s.refreshUnder(ctx, lease, view, current)
+			if !errors.Is(err, errLostLease) {
+				return answer, err
+			}
+			// Whoever has the lease now makes the request: it is waited for.
+		case errors.Is(err, ErrBusy):
+			outcome, ended, lapsed, err := s.awaitRefresh(ctx, lease)
+			switch {
+			case err != nil:
+				return TokenAnswer{}, err
+			case !ended:
+				seen.Lapsed = lapsed
+			case outcome != nil:
+				return TokenAnswer{}, outcome
+			default:
+				return s.newer(ctx, id)
+			}
+		case errors.Is(err, ErrStale):
+			resealed, ok := s.resealed(ctx, view, current)
+			if !ok {
+				return s.newer(ctx, id)
+			}
+			view, seen.Sealed = resealed, resealed.Token.Sealed
+		default:
+			return TokenAnswer{}, err
+		}
+	}
+}
+
+// refreshWith asks the provider for a token and stores it. begin is called right
+// before each request is sent.
+func (s *Service) refreshWith(
+	ctx context.Context, view TokenView, current oauth.TokenSet, begin func() error,
+) (TokenAnswer, error) {
 	p, err := s.store.Provider(ctx, view.ProviderID)
 	if errors.Is(err, ErrNoRow) || err == nil && p.Deleted() && p.Credentials.IsZero() {
 		return TokenAnswer{}, fail(CodeProviderNotFound, "the provider of this connection has been deleted")
@@ -63,13 +121,16 @@ func (s *Service) refresh(ctx context.Context, id uuid.UUID) (TokenAnswer, error
 	if err != nil {
 		return TokenAnswer{}, err
 	}
-	fresh, err := s.askForToken(ctx, p, view, current)
+	fresh, err := s.askForToken(ctx, p, view, current, begin)
+	if errors.Is(err, errLostLease) {
+		return TokenAnswer{}, err
+	}
 	if err != nil {
 		s.metrics.Refresh("error")
 		return s.refreshFailed(ctx, view, err)
 	}
 	s.metrics.Refresh("success")
-	return s.storeRefreshed(ctx, view, current, fresh)
+	return s.storeRefreshed(ctx, p, view, current, fresh)
 }
 
 // refreshable returns a connection whose token can be refreshed, and the token.
@@ -94,12 +155,17 @@ func (s *Service) refreshable(ctx context.Context, id uuid.UUID) (TokenView, oau
 	return view, current, err
 }
 
-func (s *Service) askForToken(ctx context.Context, p Provider, view TokenView, current oauth.TokenSet) (oauth.TokenSet, error) {
+func (s *Service) askForToken(
+	ctx context.Context, p Provider, view TokenView, current oauth.TokenSet, begin func() error,
+) (oauth.TokenSet, error) {
 	endpoints, err := s.endpoints(ctx, p, view.Scopes)
 	if err != nil {
 		return oauth.TokenSet{}, err
 	}
 	return s.withPair(ctx, p, func(pair credentials.Pair) (oauth.TokenSet, error) {
+		if err := begin(); err != nil {
+			return oauth.TokenSet{}, err
+		}
 		return s.oauth.Refresh(ctx, oauth.Refresh{
 			TokenRequest: oauth.TokenRequest{
 				Endpoint: endpoints.TokenEndpoint, Auth: p.Profile.clientAuth(pair),
@@ -145,8 +211,10 @@ func (s *Service) refreshFailed(ctx context.Context, view TokenView, err error) 
 }
 
 // storeRefreshed stores a refreshed token. What it replaces must be the token that
-// was refreshed: a slower, older refresh never overwrites a newer token.
-func (s *Service) storeRefreshed(ctx context.Context, view TokenView, current, fresh oauth.TokenSet) (TokenAnswer, error) {
+// was refreshed: a slower, older refresh never overwrites a newer token. If the
+// connection has been revoked meanwhile the token is of no use any more, and the
+// provider is told so.
+func (s *Service) storeRefreshed(ctx context.Context, p Provider, view TokenView, current, fresh oauth.TokenSet) (TokenAnswer, error) {
 	received := s.now()
 	merged := current.Merge(fresh)
 	stored, err := s.sealToken(view.ConnectionID, merged, received)
@@ -163,6 +231,9 @@ func (s *Service) storeRefreshed(ctx context.Context, view TokenView, current, f
 		}
 		resealed, ok := s.resealed(ctx, view, current)
 		if !ok {
+			if resealed.Status == StatusRevoked {
+				s.revokeAtProvider(ctx, p, view.ConnectionID, view.Scopes, merged)
+			}
 			return s.newer(ctx, view.ConnectionID)
 		}
 		view = resealed

@@ -29,6 +29,7 @@ type Config struct {
 	RedactClientSecrets  bool
 	AuditRetention       time.Duration // zero: for ever
 	SecretTimeout        time.Duration // one call to a secret backend; bounds operations
+	RefreshLease         time.Duration // zero: DefaultRefreshLease
 }
 
 // Deps are the rooms next door. All are needed.
@@ -102,10 +103,14 @@ func (s *Service) hold() (release func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, &Error{Code: CodeShuttingDown, RetryAfter: time.Second, Message: "the broker is shutting down; try again"}
+		return nil, errShuttingDown()
 	}
 	s.work.Add(1)
 	return s.work.Done, nil
+}
+
+func errShuttingDown() *Error {
+	return &Error{Code: CodeShuttingDown, RetryAfter: time.Second, Message: "the broker is shutting down; try again"}
 }
 
 // now is UTC with the microseconds that a database keeps.

@@ -16,8 +16,12 @@ import (
 var (
 	ErrNoRow         = errors.New("no such row")
 	ErrDuplicateName = errors.New("a provider with this name exists")
-	// ErrBusy: another operation on this provider is under way.
-	ErrBusy = errors.New("another operation on this provider is under way")
+	// ErrNoProvider: the connection's provider is not visible.
+	ErrNoProvider = errors.New("the provider has been deleted")
+	// ErrRevoked: the connection has been revoked.
+	ErrRevoked = errors.New("the connection has been revoked")
+	// ErrBusy: another operation on this provider or connection is under way.
+	ErrBusy = errors.New("another operation is under way")
 	// ErrLostOp: the operation's lease ran out and somebody else took the provider over.
 	ErrLostOp = errors.New("the operation lost its lease on the provider")
 	// ErrStale: the row is no longer what the caller read.
@@ -36,7 +40,8 @@ var (
 //
 // A provider is visible when it is published and not deleted. Times are UTC with
 // microseconds; the store's clock is not used, so that tests and callers agree on
-// one.
+// one. The exception is RefreshStore: leases are between replicas, whose clocks may
+// differ by minutes, so one clock decides, the database's.
 //
 // What a caller chose and the database cannot hold is refused with ErrUnstorable. In
 // what is only recorded (audit events, health messages, errors of cleanups) such
@@ -45,6 +50,7 @@ var (
 type Store interface {
 	ProviderStore
 	ConnectionStore
+	RefreshStore
 	audit.Recorder
 
 	// AuditEvents returns the events that f selects, newest first.
@@ -196,17 +202,38 @@ type ConnectionStore interface {
 	CreateConnection(ctx context.Context, c Connection, events ...audit.Event) error
 	// Connection returns a connection. ErrNoRow.
 	Connection(ctx context.Context, id uuid.UUID) (Connection, error)
-	// ClaimConsent marks a pending connection's state as used and erases its code
-	// verifier, which it returns as part of the connection. ErrNoRow if the connection
-	// is not pending, has expired at now, or has been claimed already: of any number of
-	// concurrent claims one succeeds.
-	ClaimConsent(ctx context.Context, id uuid.UUID, now time.Time) (Connection, error)
-	// ReleaseConsent undoes a claim, so that the user can try again. ErrNoRow if the
-	// connection is not pending and claimed.
-	ReleaseConsent(ctx context.Context, id uuid.UUID, codeVerifier string) error
-	// CompleteConnection stores the token and makes the pending connection active.
-	// ErrNoRow if it is not pending any more.
-	CompleteConnection(ctx context.Context, id uuid.UUID, t StoredToken, now time.Time, events ...audit.Event) error
+	// Consent returns the connection as the consent sees it whose state was issued
+	// then: of a re-consent with its CodeVerifier, Scopes, ReturnURL, ExpiresAt and
+	// Reconsent. If there is no such re-consent it is what Connection returns. ErrNoRow.
+	Consent(ctx context.Context, id uuid.UUID, issued time.Time) (Connection, error)
+	// BeginReconsent stores a new consent to the connection c.ID, which stays as it is
+	// meanwhile, in place of one that was begun before. ErrRevoked; ErrNoRow if it is
+	// still pending, or of another workspace or provider.
+	BeginReconsent(ctx context.Context, c Connection) error
+	// ClaimConsent marks the state as used that was issued then, and erases its code
+	// verifier, which it returns as part of what Consent returns. ErrNoRow if the
+	// connection neither is pending nor has such a re-consent, or the consent has expired
+	// at now, or has been claimed already: of any number of concurrent claims one
+	// succeeds. ErrNoProvider if the provider is not visible.
+	ClaimConsent(ctx context.Context, id uuid.UUID, issued, now time.Time) (Connection, error)
+	// ReleaseConsent undoes the claim that returned c, so that the user can try again.
+	// ErrNoRow if the consent is not claimed any more.
+	ReleaseConsent(ctx context.Context, c Connection) error
+	// CompleteConnection stores the token of the consent c and makes its connection
+	// active, of a re-consent with the scopes and return URL of c. ErrNoRow if the consent
+	// has ended: the connection is not pending any more, or the re-consent is gone.
+	CompleteConnection(ctx context.Context, c Connection, t StoredToken, now time.Time, events ...audit.Event) error
+	// FailConsent ends the consent c: a pending connection becomes failed; of a
+	// re-consent the connection stays as it is. ErrStale if it has ended already.
+	FailConsent(ctx context.Context, c Connection, now time.Time, events ...audit.Event) error
+	// Connections returns the connections of a workspace that are not pending, newest
+	// first.
+	Connections(ctx context.Context, workspaceID string, page Page) ([]ConnectionSummary, error)
+	// RevokeConnection makes a connection revoked, deletes its token and its re-consent
+	// for good, and returns the token. Of a connection that was revoked before and has no
+	// token it only returns what it finds, and records nothing. ErrNoRow, also if
+	// workspaceID is not "" and another one's.
+	RevokeConnection(ctx context.Context, id uuid.UUID, workspaceID, reason string, now time.Time, event audit.Event) (RevokedConnection, error)
 	// SetStatus moves a connection from one status to another. ErrStale if it is not
 	// in the first.
 	SetStatus(ctx context.Context, id uuid.UUID, from, to ConnectionStatus, now time.Time, events ...audit.Event) error
@@ -222,4 +249,44 @@ type ConnectionStore interface {
 	// Attention moves an active connection to attention if its sealed token is still
 	// old. ErrStale else.
 	Attention(ctx context.Context, id uuid.UUID, old string, now time.Time, events ...audit.Event) error
+}
+
+// RefreshLease is the right to ask the provider for a new token of a connection.
+type RefreshLease struct {
+	ConnectionID uuid.UUID
+	Version      int64 // grows with every lease on the connection; fences the ones before
+}
+
+// RefreshState is what is known of the refreshes of a connection.
+type RefreshState struct {
+	Version int64 // of the newest lease; 0: there was none
+	Held    bool  // the newest lease is in force
+	Lapsed  bool  // the newest lease has run out and was not given back
+	Ended   int64 // the newest lease that was given back
+	Outcome string
+}
+
+// RefreshSeen is what a replica has seen before it claims a refresh.
+type RefreshSeen struct {
+	Sealed string // the token
+	Ended  int64  // as in RefreshState
+	Lapsed int64  // the version of a lease that may be taken over; 0: none
+}
+
+// RefreshStore keeps the leases on refreshes. Their times are the database's.
+type RefreshStore interface {
+	// ClaimRefresh gives the lease on a connection's refresh for ttl. The connection is
+	// read in the same step: ErrStale if it is not active or its sealed token is not the
+	// one that was seen. ErrBusy while somebody else's lease is in force, and also when it
+	// has run out, unless it is seen.Lapsed; and if a refresh has ended since seen.Ended.
+	// The lease returned then has the version of the one that is in the way, or has ended.
+	ClaimRefresh(ctx context.Context, id uuid.UUID, seen RefreshSeen, ttl time.Duration) (RefreshLease, error)
+	// KeepRefresh prolongs a lease by ttl from now on, also one that has run out and that
+	// nobody has taken over. ErrStale if somebody has, or it was given back.
+	KeepRefresh(ctx context.Context, l RefreshLease, ttl time.Duration) error
+	// EndRefresh gives a lease back and leaves the outcome for those who wait. Not an
+	// error if somebody has taken it over: then nothing changes.
+	EndRefresh(ctx context.Context, l RefreshLease, outcome string) error
+	// RefreshState returns what is known; zero if there never was a lease.
+	RefreshState(ctx context.Context, id uuid.UUID) (RefreshState, error)
 }

@@ -34,6 +34,38 @@ func (s *Service) Token(ctx context.Context, id uuid.UUID) (TokenAnswer, error) 
 	return answer, nil
 }
 
+// TokenLasting is Token for a caller who needs the token for a while: if it expires
+// sooner and can be refreshed, it is refreshed first, together with everybody else who
+// asks for that. A provider may give tokens that do not last so long; the newest is
+// handed out all the same. So is the stored token, as long as it has not expired, if
+// the refresh fails for a reason that does not end the connection.
+func (s *Service) TokenLasting(ctx context.Context, id uuid.UUID, atLeast time.Duration) (TokenAnswer, error) {
+	view, err := s.store.Token(ctx, id)
+	if err != nil || !s.refreshFirst(view, atLeast) {
+		return s.Token(ctx, id) // which has the words and the audit event for every refusal
+	}
+	answer, err := s.shareRefresh(ctx, id, view.Token.Sealed)
+	switch {
+	case err == nil:
+		s.metrics.TokenGet(view.ProviderID.String(), answer.Token.Has("id_token"))
+		return answer, nil
+	case ctx.Err() != nil || !s.now().Before(view.Token.ExpiresAt):
+		s.noteRefusal(ctx, id, view, err)
+		return TokenAnswer{}, err
+	}
+	s.log.InfoContext(ctx, "a token that has not expired yet is handed out: its refresh failed", "connection_id", id, "error", err)
+	return s.Token(ctx, id)
+}
+
+// refreshFirst reports whether a token should and can be refreshed to last so long.
+func (s *Service) refreshFirst(v TokenView, atLeast time.Duration) bool {
+	if usable(v) != nil || v.AuthType != AuthOAuth2 || v.Token.ExpiresAt.IsZero() || v.Token.ExpiresAt.Sub(s.now()) >= atLeast {
+		return false
+	}
+	current, err := s.openToken(v.ConnectionID, v.Token)
+	return err == nil && !current.Text("refresh_token").IsZero()
+}
+
 func errNoConnection() *Error { return fail(CodeConnectionNotFound, "no connection has this id") }
 
 // usable checks that a connection has a token to give.
@@ -42,7 +74,7 @@ func usable(v TokenView) error {
 	case v.Status == StatusAttention:
 		return errAttention()
 	case v.Status == StatusRevoked:
-		return fail(CodeConnectionRevoked, "the connection has been revoked")
+		return errRevoked()
 	case v.Status != StatusActive:
 		return fail(CodeConnectionNotActive, "the connection is not active")
 	case v.Token.Sealed == "":
@@ -50,6 +82,8 @@ func usable(v TokenView) error {
 	}
 	return nil
 }
+
+func errRevoked() *Error { return fail(CodeConnectionRevoked, "the connection has been revoked") }
 
 func errAttention() *Error {
 	return fail(CodeAttentionRequired, "the user must consent again: the provider has ended the authorization")
@@ -103,7 +137,8 @@ func (s *Service) sealToken(id uuid.UUID, t oauth.TokenSet, now time.Time) (Stor
 func (s *Service) persist(ctx context.Context, store func(context.Context) error) error {
 	ctx = context.WithoutCancel(ctx)
 	waits := backoff.NewExponentialBackOff()
-	waits.MaxInterval = 5 * time.Second
+	waits.MaxInterval = s.leaseTime() / 3 // half as much again with jitter: before the lease of a refresh is taken over
+	waits.InitialInterval = min(waits.InitialInterval, waits.MaxInterval)
 	for {
 		err := s.tryStore(ctx, store)
 		if err == nil || errors.Is(err, ErrNoRow) || errors.Is(err, ErrStale) {

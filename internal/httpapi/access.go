@@ -16,6 +16,7 @@ var (
 	admins   = audience{Admin}
 	agents   = audience{Admin, Agent}
 	auditors = audience{Admin, Auditor}
+	everyone = audience{Admin, Agent, Auditor} // with a key
 )
 
 // admit decides whether the caller may use a route for who, and notes the caller's

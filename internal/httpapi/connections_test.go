@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -104,8 +105,14 @@ func TestConnectionRequestsThatAreRefused(t *testing.T) {
 	c := newClient(t, httpapi.Options{Broker: domain})
 	c.get("/connections/x/token").requireError(t, 400, "invalid_connection_id")
 	c.do("POST", "/connections/x/refresh", "").requireError(t, 400, "invalid_connection_id")
-	c.get("/connections/"+someID+"/token?min_ttl=300").requireError(t, 400, "unsupported_parameter")
-	c.get("/connections/"+someID+"/token?min_ttl").requireError(t, 400, "unsupported_parameter")
+	for _, bad := range []string{"", "=", "=-1", "=1.5", "=5m", "=31622401", "=99999999999999999999"} {
+		c.get("/connections/"+someID+"/token?min_ttl"+bad).requireError(t, 400, "invalid_min_ttl")
+	}
+	c.get("/connections?workspace_id=ws&limit=0").requireError(t, 400, "invalid_limit")
+	c.get("/connections?workspace_id=ws&after=x").requireError(t, 400, "invalid_after")
+	c.do("DELETE", "/connections/x", "").requireError(t, 400, "invalid_connection_id")
+	c.do("DELETE", "/connections/"+someID, "[]").requireError(t, 400, "invalid_json")
+	c.do("DELETE", "/connections/"+someID, `{"reason":5}`).requireError(t, 400, "invalid_json")
 	require.Zero(t, domain.calls())
 }
 
@@ -114,4 +121,64 @@ func TestAttentionRequiredHasDetailToo(t *testing.T) {
 	answer := c.get("/connections/" + someID + "/token")
 	require.Equal(t, 409, answer.StatusCode)
 	require.JSONEq(t, `{"error":"attention_required","detail":"consent again","message":"consent again"}`, answer.body)
+}
+
+func TestTokenThatLasts(t *testing.T) {
+	domain := &stub{token: broker.TokenAnswer{
+		AuthType: "oauth2", Strategy: []byte(`{"type":"oauth2"}`), Token: tokenSet(t, `{"access_token":"at","refresh_token":"rt"}`),
+	}}
+	c := newClient(t, httpapi.Options{Broker: domain})
+	require.NotContains(t, c.as(agentKey).get("/connections/"+someID+"/token?min_ttl=300").body, "rt")
+	require.Equal(t, 5*time.Minute, domain.last())
+	c.get("/connections/" + someID + "/token?min_ttl=0")
+	require.Equal(t, uuid.MustParse(someID), domain.last(), "as without it")
+}
+
+func TestConnectionsOfAWorkspace(t *testing.T) {
+	at := time.Date(2025, 3, 1, 13, 0, 0, 0, time.FixedZone("", 3600))
+	domain := &stub{connections: []broker.ConnectionSummary{
+		{ID: uuid.MustParse(someID), WorkspaceID: "ws", ProviderID: uuid.MustParse(someID), ProviderName: "google", Status: broker.StatusActive,
+			HealthStatus: broker.HealthHealthy, Scopes: []string{"a"}, CreatedAt: at, UpdatedAt: at, TokenExpiresAt: at},
+		{ID: uuid.MustParse(someID), WorkspaceID: "ws", ProviderID: uuid.MustParse(someID), ProviderName: "google", Status: broker.StatusRevoked,
+			HealthStatus: broker.HealthUnknown, CreatedAt: at, UpdatedAt: at},
+	}}
+	c := newClient(t, httpapi.Options{Broker: domain})
+	const same = `"id":"` + someID + `","workspace_id":"ws","provider_id":"` + someID + `","provider_name":"google",
+		"created_at":"2025-03-01T12:00:00Z","updated_at":"2025-03-01T12:00:00Z"`
+	for _, key := range []string{adminKey, agentKey, auditorKey} {
+		require.JSONEq(t, `[{`+same+`,"status":"active","health_status":"healthy","scopes":["a"],"expires_at":"2025-03-01T12:00:00Z"},
+			{`+same+`,"status":"revoked","health_status":"unknown","scopes":[],"expires_at":null}]`,
+			c.as(key).get("/connections?workspace_id=ws&limit=5&after="+someID).body)
+	}
+	require.Equal(t, broker.Page{Limit: 5, After: uuid.MustParse(someID)}, domain.last())
+	domain.connections = nil
+	require.JSONEq(t, `[]`, c.get("/connections?workspace_id=ws").body)
+}
+
+func TestRevocation(t *testing.T) {
+	domain := &stub{revocation: broker.Revocation{
+		ConnectionID: uuid.MustParse(someID), ProviderName: "google", TokenDeleted: true,
+		RevokedAt: time.Date(2025, 3, 1, 13, 0, 0, 0, time.FixedZone("", 3600)),
+	}}
+	c := newClient(t, httpapi.Options{Broker: domain})
+	answer := c.as(agentKey).do("DELETE", "/connections/"+someID, "")
+	require.JSONEq(t, `{"connection_id":"`+someID+`","provider_name":"google","status":"revoked","revoked_at":"2025-03-01T12:00:00Z",
+		"token_deleted":true,"provider_revoked":false}`, answer.body)
+	id := uuid.MustParse(someID)
+	for request, want := range map[string]broker.RevokeRequest{
+		"":                                {ConnectionID: id},
+		"?reason=left&workspace_id=ws":    {ConnectionID: id, Reason: "left", WorkspaceID: "ws"},
+		` {"reason":"a","other":1}`:       {ConnectionID: id, Reason: "a"},
+		`?workspace_id=b {"reason":"a"}`:  {ConnectionID: id, Reason: "a", WorkspaceID: "b"},
+		`?reason=b {"reason":"a"}`:        {ConnectionID: id, Reason: "a"},
+		`?reason=b {"workspace_id":"w"}`:  {ConnectionID: id, Reason: "b", WorkspaceID: "w"},
+		`?reason=b {"workspace_id":null}`: {ConnectionID: id, Reason: "b"},
+	} {
+		query, body, _ := strings.Cut(request, " ")
+		require.Equal(t, 200, c.do("DELETE", "/connections/"+someID+query, body).StatusCode)
+		require.Equal(t, want, domain.last(), request)
+	}
+	calls := domain.calls()
+	c.as(auditorKey).do("DELETE", "/connections/"+someID, "").requireError(t, 403, "forbidden")
+	require.Equal(t, calls, domain.calls())
 }

@@ -31,21 +31,27 @@ func (a *api) beginConsent(w http.ResponseWriter, r *http.Request) error {
 
 func consentRequest(r *http.Request) (broker.ConsentRequest, error) {
 	var body struct {
-		WorkspaceID  string                        `json:"workspace_id"`
-		ProviderID   string                        `json:"provider_id"`
-		Scopes       []string                      `json:"scopes"`
-		ReturnURL    string                        `json:"return_url"`
-		ConnectionID broker.Field[json.RawMessage] `json:"connection_id"`
+		WorkspaceID  string   `json:"workspace_id"`
+		ProviderID   string   `json:"provider_id"`
+		Scopes       []string `json:"scopes"`
+		ReturnURL    string   `json:"return_url"`
+		ConnectionID *string  `json:"connection_id"`
 	}
 	if err := decodeBody(r, &body, 1); err != nil {
 		return broker.ConsentRequest{}, err
 	}
-	if body.ConnectionID.Present && !body.ConnectionID.Null {
-		return broker.ConsentRequest{}, failure(codeUnsupportedParameter, "this broker does not know connection_id")
-	}
-	return broker.ConsentRequest{
+	in := broker.ConsentRequest{
 		WorkspaceID: body.WorkspaceID, ProviderID: body.ProviderID, Scopes: body.Scopes, ReturnURL: body.ReturnURL,
-	}, nil
+	}
+	if body.ConnectionID == nil {
+		return in, nil
+	}
+	id, err := parseID(*body.ConnectionID, codeInvalidConnectionID, "connection_id is not a UUID")
+	if err == nil && id == uuid.Nil {
+		err = failure(broker.CodeConnectionNotFound, "no connection has this id")
+	}
+	in.ConnectionID = id
+	return in, err
 }
 
 func (a *api) completeConsent(w http.ResponseWriter, r *http.Request) error {

@@ -38,9 +38,9 @@ func TestConsentSpecRefuses(t *testing.T) {
 	domain := &stub{}
 	c := newClient(t, httpapi.Options{Broker: domain})
 	for body, code := range map[string]string{
-		`{"connection_id":"` + someID + `"}`:         "unsupported_parameter",
-		`{"connection_id":""}`:                       "unsupported_parameter",
-		`{"Connection_ID":5}`:                        "unsupported_parameter",
+		`{"connection_id":""}`:                       "invalid_connection_id",
+		`{"connection_id":"x"}`:                      "invalid_connection_id",
+		`{"Connection_ID":5}`:                        "invalid_json",
 		`{"workspace_id":1}`:                         "invalid_json",
 		`{"scopes":"openid"}`:                        "invalid_json",
 		`{"return_url":"a","return_url":"b"}`:        "invalid_json",

@@ -211,7 +211,7 @@ func TestUnknownRoutesAndMethods(t *testing.T) {
 	c := newClient(t, httpapi.Options{Broker: &stub{}}).as("")
 	for _, path := range []string{
 		"/", "/nothing", "/providers/" + someID + "/x", "/health/", "//providers", "/providers/../health", "/providers/.",
-		"/connections", "/connections/" + someID, "/%2e%2e/providers", "/auth/callback/",
+		"/connections/", "/connections/" + someID + "/x", "/%2e%2e/providers", "/auth/callback/",
 	} {
 		c.get(path).requireError(t, 404, "not_found")
 	}
@@ -223,6 +223,8 @@ func TestUnknownRoutesAndMethods(t *testing.T) {
 		"/auth/callback":                      "GET",
 		"/auth/capture-schema":                "GET",
 		"/auth/capture-credential":            "POST",
+		"/connections":                        "GET, HEAD",
+		"/connections/" + someID:              "DELETE",
 		"/connections/" + someID + "/token":   "GET, HEAD",
 		"/connections/" + someID + "/refresh": "POST",
 		"/health":                             "GET, HEAD",
@@ -280,7 +282,7 @@ func TestRolesOfTheContract(t *testing.T) {
 		}
 		seen++
 	}
-	require.Equal(t, 21, seen)
+	require.Equal(t, 23, seen)
 }
 
 // What has begun to be answered when it fails is cut off: half an answer must not

@@ -15,47 +15,47 @@ import (
 
 // The codes that are this package's own.
 const (
-	codeNotFound             broker.Code = "not_found"
-	codeMethodNotAllowed     broker.Code = "method_not_allowed"
-	codeBodyTooLarge         broker.Code = "body_too_large"
-	codeRequestTimeout       broker.Code = "request_timeout"
-	codeInvalidJSON          broker.Code = "invalid_json"
-	codeInvalidForm          broker.Code = "invalid_form"
-	codeUnsupportedParameter broker.Code = "unsupported_parameter"
-	codeInvalidProviderID    broker.Code = "invalid_provider_id"
-	codeInvalidConnectionID  broker.Code = "invalid_connection_id"
-	codeInvalidSince         broker.Code = "invalid_since"
-	codeInvalidUntil         broker.Code = "invalid_until"
-	codeInvalidAfter         broker.Code = "invalid_after"
-	codeInvalidLimit         broker.Code = "invalid_limit"
-	codeMissingAPIKey        broker.Code = "missing_api_key"
-	codeInvalidAPIKey        broker.Code = "invalid_api_key"
-	codeAccessDenied         broker.Code = "access_denied"
-	codeForbidden            broker.Code = "forbidden"
-	codeRateLimited          broker.Code = "rate_limited"
+	codeNotFound            broker.Code = "not_found"
+	codeMethodNotAllowed    broker.Code = "method_not_allowed"
+	codeBodyTooLarge        broker.Code = "body_too_large"
+	codeRequestTimeout      broker.Code = "request_timeout"
+	codeInvalidJSON         broker.Code = "invalid_json"
+	codeInvalidForm         broker.Code = "invalid_form"
+	codeInvalidMinTTL       broker.Code = "invalid_min_ttl"
+	codeInvalidProviderID   broker.Code = "invalid_provider_id"
+	codeInvalidConnectionID broker.Code = "invalid_connection_id"
+	codeInvalidSince        broker.Code = "invalid_since"
+	codeInvalidUntil        broker.Code = "invalid_until"
+	codeInvalidAfter        broker.Code = "invalid_after"
+	codeInvalidLimit        broker.Code = "invalid_limit"
+	codeMissingAPIKey       broker.Code = "missing_api_key"
+	codeInvalidAPIKey       broker.Code = "invalid_api_key"
+	codeAccessDenied        broker.Code = "access_denied"
+	codeForbidden           broker.Code = "forbidden"
+	codeRateLimited         broker.Code = "rate_limited"
 )
 
 // statuses is the one table from error code to status. A code that is not in it is
 // answered as an internal error.
 var statuses = map[broker.Code]int{
-	codeNotFound:             http.StatusNotFound,
-	codeMethodNotAllowed:     http.StatusMethodNotAllowed,
-	codeBodyTooLarge:         http.StatusRequestEntityTooLarge,
-	codeRequestTimeout:       http.StatusRequestTimeout,
-	codeInvalidJSON:          http.StatusBadRequest,
-	codeInvalidForm:          http.StatusBadRequest,
-	codeUnsupportedParameter: http.StatusBadRequest,
-	codeInvalidProviderID:    http.StatusBadRequest,
-	codeInvalidConnectionID:  http.StatusBadRequest,
-	codeInvalidSince:         http.StatusBadRequest,
-	codeInvalidUntil:         http.StatusBadRequest,
-	codeInvalidAfter:         http.StatusBadRequest,
-	codeInvalidLimit:         http.StatusBadRequest,
-	codeMissingAPIKey:        http.StatusUnauthorized,
-	codeInvalidAPIKey:        http.StatusForbidden,
-	codeAccessDenied:         http.StatusForbidden,
-	codeForbidden:            http.StatusForbidden,
-	codeRateLimited:          http.StatusTooManyRequests,
+	codeNotFound:            http.StatusNotFound,
+	codeMethodNotAllowed:    http.StatusMethodNotAllowed,
+	codeBodyTooLarge:        http.StatusRequestEntityTooLarge,
+	codeRequestTimeout:      http.StatusRequestTimeout,
+	codeInvalidJSON:         http.StatusBadRequest,
+	codeInvalidForm:         http.StatusBadRequest,
+	codeInvalidMinTTL:       http.StatusBadRequest,
+	codeInvalidProviderID:   http.StatusBadRequest,
+	codeInvalidConnectionID: http.StatusBadRequest,
+	codeInvalidSince:        http.StatusBadRequest,
+	codeInvalidUntil:        http.StatusBadRequest,
+	codeInvalidAfter:        http.StatusBadRequest,
+	codeInvalidLimit:        http.StatusBadRequest,
+	codeMissingAPIKey:       http.StatusUnauthorized,
+	codeInvalidAPIKey:       http.StatusForbidden,
+	codeAccessDenied:        http.StatusForbidden,
+	codeForbidden:           http.StatusForbidden,
+	codeRateLimited:         http.StatusTooManyRequests,
 
 	broker.CodeMissingProfile:         http.StatusBadRequest,
 	broker.CodeInvalidProviderName:    http.StatusBadRequest,

@@ -44,7 +44,10 @@ type Broker interface {
 	Capture(ctx context.Context, state string, credentials map[string]json.RawMessage) (broker.Redirect, error)
 
 	Token(ctx context.Context, id uuid.UUID) (broker.TokenAnswer, error)
+	TokenLasting(ctx context.Context, id uuid.UUID, atLeast time.Duration) (broker.TokenAnswer, error)
 	Refresh(ctx context.Context, id uuid.UUID) (broker.TokenAnswer, error)
+	Connections(ctx context.Context, workspaceID string, p broker.Page) ([]broker.ConnectionSummary, error)
+	Revoke(ctx context.Context, r broker.RevokeRequest) (broker.Revocation, error)
 
 	AuditEvents(ctx context.Context, f audit.Filter) ([]audit.Event, error)
 	Ready(ctx context.Context) broker.Readiness

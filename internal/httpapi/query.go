@@ -22,6 +22,19 @@ func pageOf(q url.Values) (p broker.Page, err error) {
 	return p, err
 }
 
+// minTTL reads for how long a token should last, 0 if that is not said.
+func minTTL(q url.Values) (time.Duration, error) {
+	const most = 366 * 24 * 60 * 60 // seconds
+	if !q.Has("min_ttl") {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(q.Get("min_ttl"))
+	if err != nil || n < 0 || n > most {
+		return 0, failure(codeInvalidMinTTL, "min_ttl is not a number of seconds from 0 to 31622400")
+	}
+	return time.Duration(n) * time.Second, nil
+}
+
 // auditFilter reads the query of GET /audit.
 func auditFilter(q url.Values) (f audit.Filter, err error) {
 	f.Type, f.Limit = audit.Type(q.Get("event_type")), auditLimit(q.Get("limit"))

@@ -39,6 +39,8 @@ func (a *api) routes() []route {
 		{"GET", "/auth/capture-schema", public, a.captureForm, true},
 		{"POST", "/auth/capture-credential", public, a.capture, true},
 
+		{"GET", "/connections", everyone, a.listConnections, false},
+		{"DELETE", "/connections/{id}", agents, a.revokeConnection, false},
 		{"GET", "/connections/{id}/token", agents, a.token, false},
 		{"POST", "/connections/{id}/refresh", agents, a.refresh, false},
 

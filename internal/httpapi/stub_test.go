@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -27,8 +28,12 @@ type stub struct {
 	form      broker.CaptureForm
 	formErr   error // of CaptureForm, where it differs from err
 	token     broker.TokenAnswer
-	events    []audit.Event
-	ready     broker.Readiness
+
+	connections []broker.ConnectionSummary
+	revocation  broker.Revocation
+
+	events []audit.Event
+	ready  broker.Readiness
 
 	mu    sync.Mutex
 	asked []any // the arguments, in the order of the calls
@@ -124,6 +129,18 @@ func (s *stub) Token(ctx context.Context, id uuid.UUID) (broker.TokenAnswer, err
 
 func (s *stub) Refresh(ctx context.Context, id uuid.UUID) (broker.TokenAnswer, error) {
 	return s.token, s.called(ctx, id)
+}
+
+func (s *stub) TokenLasting(ctx context.Context, id uuid.UUID, atLeast time.Duration) (broker.TokenAnswer, error) {
+	return s.token, s.called(ctx, id, atLeast)
+}
+
+func (s *stub) Connections(ctx context.Context, workspaceID string, p broker.Page) ([]broker.ConnectionSummary, error) {
+	return s.connections, s.called(ctx, workspaceID, p)
+}
+
+func (s *stub) Revoke(ctx context.Context, r broker.RevokeRequest) (broker.Revocation, error) {
+	return s.revocation, s.called(ctx, r)
 }
 
 func (s *stub) AuditEvents(ctx context.Context, f audit.Filter) ([]audit.Event, error) {

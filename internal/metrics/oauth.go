@@ -22,6 +22,8 @@ type oauthMetrics struct {
 	verifications  *prometheus.CounterVec
 	verifyTime     prometheus.Histogram
 	refreshes      *prometheus.CounterVec
+	refreshWaiting prometheus.Gauge
+	underWay       *prometheus.GaugeVec
 }
 
 func newOAuthMetrics(factory promauto.Factory) oauthMetrics {
@@ -46,6 +48,12 @@ func newOAuthMetrics(factory promauto.Factory) oauthMetrics {
 		verifications:  counters("oidc_verifications_total", "ID tokens verified, by outcome.", "result"),
 		verifyTime:     duration("oidc_verification_duration_seconds", "Time to verify an ID token."),
 		refreshes:      counters("nexus_token_refreshes_total", "Token refreshes asked of providers, by outcome.", "result"),
+		refreshWaiting: factory.NewGauge(prometheus.GaugeOpts{
+			Name: "nexus_token_refresh_waiting", Help: "Callers who wait for a token refresh, of this replica or another.",
+		}),
+		underWay: factory.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "nexus_token_refreshes_under_way", Help: "Connections whose refresh this replica makes, or waits for.",
+		}, []string{"by"}),
 	}
 }
 
@@ -88,3 +96,19 @@ func (m *Metrics) Verification(result string, took time.Duration) {
 
 // Refresh counts a token refresh that was asked of a provider.
 func (m *Metrics) Refresh(result string) { m.oauth.refreshes.WithLabelValues(result).Inc() }
+
+// RefreshWaiting counts callers who have begun to wait for a refresh, or with -1 who
+// have ended.
+func (m *Metrics) RefreshWaiting(change int) { m.oauth.refreshWaiting.Add(float64(change)) }
+
+// Who makes a refresh.
+const (
+	ThisReplica    = "this_replica"
+	AnotherReplica = "another_replica"
+)
+
+// RefreshUnderWay counts connections whose refresh this replica has begun to make or
+// to wait for, or with -1 has ended.
+func (m *Metrics) RefreshUnderWay(by string, change int) {
+	m.oauth.underWay.WithLabelValues(by).Add(float64(change))
+}

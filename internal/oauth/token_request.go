@@ -34,12 +34,22 @@ func (c *Client) Refresh(ctx context.Context, r Refresh) (TokenSet, error) {
 // requestToken sends one request to a token endpoint, whose redirects are not
 // followed, and never a second: a code and a rotating refresh token work once.
 func (c *Client) requestToken(ctx context.Context, op string, r TokenRequest, params map[string]string) (TokenSet, error) {
-	u, reason := endpointURL(r.Endpoint)
-	if reason != "" {
-		return TokenSet{}, &Error{Op: op, Reason: "the token endpoint " + reason}
-	}
 	if len(r.Scopes) > 0 {
 		params["scope"] = strings.Join(r.Scopes, " ")
+	}
+	a, err := c.post(ctx, op, "token endpoint", r, params)
+	if err != nil {
+		return TokenSet{}, err
+	}
+	return c.readTokenAnswer(op, a)
+}
+
+// post sends params to an endpoint at which the client authenticates; what names the
+// endpoint in an error.
+func (c *Client) post(ctx context.Context, op, what string, r TokenRequest, params map[string]string) (answer, error) {
+	u, reason := endpointURL(r.Endpoint)
+	if reason != "" {
+		return answer{}, &Error{Op: op, Reason: "the " + what + " " + reason}
 	}
 	if r.Auth.Style != ClientSecretBasic {
 		params["client_id"] = r.Auth.ID.Reveal()
@@ -53,17 +63,13 @@ func (c *Client) requestToken(ctx context.Context, op string, r TokenRequest, pa
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
 	if err != nil {
-		return TokenSet{}, &Error{Op: op, Reason: "the token endpoint is not valid"}
+		return answer{}, &Error{Op: op, Reason: "the " + what + " is not valid"}
 	}
 	req.Header.Set("Content-Type", contentType)
 	if r.Auth.Style == ClientSecretBasic {
 		req.Header.Set("Authorization", basicAuth(r.Auth))
 	}
-	a, err := c.send(op, req)
-	if err != nil {
-		return TokenSet{}, err
-	}
-	return c.readTokenAnswer(op, a)
+	return c.send(op, req)
 }
 
 func encodeForm(params map[string]string) []byte {

@@ -36,13 +36,14 @@ func TestAccessByRole(t *testing.T) {
 	}
 	b := start(t, base().with(env{"DATABASE_URL": servers.Postgres(t), "API_KEYS": "agent:" + agentKey + ", auditor:" + auditorKey + " ,root:CANARY-verbatim"}))
 	provider := b.registerAt(op, "flow")
-	connection := b.connect(provider)
+	connection, spare := b.connect(provider), b.connect(provider)
 	agents := []operation{
 		{"POST", "/auth/consent-spec"}, {"GET", "/connections/{id}/token"}, {"POST", "/connections/{id}/refresh"},
+		{"GET", "/connections"}, {"DELETE", "/connections/{id}"},
 	}
 	auditors := []operation{
 		{"GET", "/providers"}, {"GET", "/providers/metadata"}, {"GET", "/providers/health"}, {"GET", "/providers/by-name/{name}"},
-		{"GET", "/providers/{id}"}, {"GET", "/audit"},
+		{"GET", "/providers/{id}"}, {"GET", "/audit"}, {"GET", "/connections"},
 	}
 	public := []operation{
 		{"GET", "/auth/callback"}, {"GET", "/auth/capture-schema"}, {"POST", "/auth/capture-credential"},
@@ -55,8 +56,11 @@ func TestAccessByRole(t *testing.T) {
 		for _, method := range slices.Sorted(maps.Keys(item.Operations())) {
 			at := operation{method, path}
 			id := connection
-			if strings.HasPrefix(path, "/providers") {
+			switch {
+			case strings.HasPrefix(path, "/providers"):
 				id = provider
+			case at == operation{"DELETE", "/connections/{id}"}:
+				id = spare
 			}
 			real := strings.NewReplacer("{id}", id, "{name}", "flow").Replace(path)
 			for role, allowed := range map[string][]operation{agentKey: agents, auditorKey: auditors} {

@@ -46,6 +46,7 @@ type wired struct {
 	provider, static             string // ids
 	active, pending, captured    string // ids of connections
 	noRefresh, attention, failed string
+	revoked                      string
 }
 
 func newWired(t *testing.T) wired {
@@ -70,6 +71,8 @@ func newWired(t *testing.T) wired {
 	op.Next(oauthtest.Token, oauthtest.Refuse(400, "invalid_grant"))
 	w.send("GET", w.authorize(authURL).RequestURI(), nil, nil).want(500, "token_exchange_failed")
 	w.failed = verifyState(t, state)["nonce"]
+	w.revoked = w.connect(w.provider)
+	w.call("DELETE", "/connections/"+w.revoked, nil).want(200)
 	return w
 }
 
@@ -92,6 +95,9 @@ func TestWireErrors(t *testing.T) {
 		}
 		return profile(strings.Join(kept, ","))
 	}
+	reconsent := func(workspace, provider, connection string) string {
+		return `{"workspace_id":"` + workspace + `","provider_id":"` + provider + `","return_url":"https://a.test","connection_id":"` + connection + `"}`
+	}
 	big := `{"workspace_id":"` + strings.Repeat("x", 1<<20) + `"}`
 	for _, k := range []struct {
 		method, path, body string
@@ -101,7 +107,8 @@ func TestWireErrors(t *testing.T) {
 		{"GET", "/nope", "", 404, "not_found"},
 		{"GET", "/", "", 404, "not_found"},
 		{"GET", "/providers/" + w.provider + "/nope", "", 404, "not_found"},
-		{"GET", "/connections/" + w.active, "", 404, "not_found"},
+		{"GET", "/connections/" + w.active, "", 405, "method_not_allowed"},
+		{"GET", "/connections/" + w.active + "/nope", "", 404, "not_found"},
 		{"DELETE", "/providers", "", 405, "method_not_allowed"},
 		{"POST", "/health", "", 405, "method_not_allowed"},
 		{"GET", "/auth/consent-spec", "", 405, "method_not_allowed"},
@@ -173,6 +180,26 @@ func TestWireErrors(t *testing.T) {
 		{"POST", "/connections/" + w.captured + "/refresh", "", 400, "static_token"},
 		{"POST", "/connections/" + w.noRefresh + "/refresh", "", 400, "no_refresh_token"},
 		{"GET", "/audit?since=yesterday", "", 400, "invalid_since"},
+
+		{"GET", "/connections/" + w.active + "/token?min_ttl=x", "", 400, "invalid_min_ttl"},
+		{"GET", "/connections/" + w.revoked + "/token", "", 410, "connection_revoked"},
+		{"GET", "/connections/" + w.revoked + "/token?min_ttl=9", "", 410, "connection_revoked"},
+		{"POST", "/connections/" + w.revoked + "/refresh", "", 404, "connection_not_found"},
+		{"GET", "/connections", "", 400, "missing_workspace_id"},
+		{"GET", "/connections?workspace_id=ws-1&limit=-1", "", 400, "invalid_limit"},
+		{"GET", "/connections?workspace_id=ws-1&after=x", "", 400, "invalid_after"},
+		{"DELETE", "/connections/nope", "", 400, "invalid_connection_id"},
+		{"DELETE", "/connections/" + unknown, "", 404, "connection_not_found"},
+		{"DELETE", "/connections/" + w.active, "{", 400, "invalid_json"},
+		{"DELETE", "/connections/" + w.active, `{"workspace_id":"another"}`, 404, "connection_not_found"},
+		{"DELETE", "/connections/" + w.active + "?workspace_id=another", "", 404, "connection_not_found"},
+		{"DELETE", "/connections/" + w.active, big, 413, "body_too_large"},
+		{"POST", "/auth/consent-spec", reconsent("ws-1", w.provider, "nope"), 400, "invalid_connection_id"},
+		{"POST", "/auth/consent-spec", reconsent("ws-1", w.provider, unknown), 404, "connection_not_found"},
+		{"POST", "/auth/consent-spec", reconsent("another", w.provider, w.active), 404, "connection_not_found"},
+		{"POST", "/auth/consent-spec", reconsent("ws-1", w.static, w.active), 404, "connection_not_found"},
+		{"POST", "/auth/consent-spec", reconsent("ws-1", w.provider, w.pending), 404, "connection_not_found"},
+		{"POST", "/auth/consent-spec", reconsent("ws-1", w.provider, w.revoked), 410, "connection_revoked"},
 	} {
 		a := w.raw(k.method, k.path, k.body, key("X-Request-Id", "wire-1.2_3"))
 		require.Equal(t, k.status, a.Status, "%s %.200s %.200s: %s", k.method, k.path, k.body, a.Body)

@@ -94,7 +94,7 @@ var concurrencyTests = []test{
 	{"of many claims of a consent one succeeds", func(s *suite) {
 		c := s.pending(s.publish().ID)
 		require.Equal(s, 1, s.race(broker.ErrNoRow, func(int) error {
-			got, err := s.store.ClaimConsent(s.ctx, c.ID, s.now)
+			got, err := s.store.ClaimConsent(s.ctx, c.ID, time.Time{}, s.now)
 			if err == nil && got.CodeVerifier != c.CodeVerifier {
 				return fmt.Errorf("the winner got %q", got.CodeVerifier)
 			}
@@ -104,7 +104,7 @@ var concurrencyTests = []test{
 	{"of many completions one succeeds", func(s *suite) {
 		c := s.pending(s.publish().ID)
 		require.Equal(s, 1, s.race(broker.ErrNoRow, func(i int) error {
-			return s.store.CompleteConnection(s.ctx, c.ID, broker.StoredToken{Sealed: fmt.Sprint(i)}, s.now,
+			return s.store.CompleteConnection(s.ctx, c, broker.StoredToken{Sealed: fmt.Sprint(i)}, s.now,
 				s.newEvent(audit.OAuthFlowCompleted, c.ID))
 		}))
 		require.Len(s, s.events(audit.OAuthFlowCompleted), 1)

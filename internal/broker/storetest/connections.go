@@ -52,10 +52,10 @@ var connectionTests = []test{
 	}},
 	{"a consent is claimed once", func(s *suite) {
 		c := s.pending(s.publish().ID)
-		got, err := s.store.ClaimConsent(s.ctx, c.ID, s.now)
+		got, err := s.store.ClaimConsent(s.ctx, c.ID, time.Time{}, s.now)
 		require.NoError(s, err)
 		require.Equal(s, c, got)
-		_, err = s.store.ClaimConsent(s.ctx, c.ID, s.now)
+		_, err = s.store.ClaimConsent(s.ctx, c.ID, time.Time{}, s.now)
 		require.ErrorIs(s, err, broker.ErrNoRow)
 		after := s.connection(c.ID)
 		require.Equal(s, broker.StatusPending, after.Status)
@@ -63,53 +63,53 @@ var connectionTests = []test{
 	}},
 	{"a consent ends with its time", func(s *suite) {
 		c := s.pending(s.publish().ID)
-		_, err := s.store.ClaimConsent(s.ctx, c.ID, c.ExpiresAt)
+		_, err := s.store.ClaimConsent(s.ctx, c.ID, time.Time{}, c.ExpiresAt)
 		require.ErrorIs(s, err, broker.ErrNoRow)
 		require.Equal(s, c, s.connection(c.ID))
-		_, err = s.store.ClaimConsent(s.ctx, c.ID, c.ExpiresAt.Add(-time.Microsecond))
+		_, err = s.store.ClaimConsent(s.ctx, c.ID, time.Time{}, c.ExpiresAt.Add(-time.Microsecond))
 		require.NoError(s, err)
 	}},
 	{"only a pending connection's consent is claimed", func(s *suite) {
-		_, err := s.store.ClaimConsent(s.ctx, uuid.New(), s.now)
+		_, err := s.store.ClaimConsent(s.ctx, uuid.New(), time.Time{}, s.now)
 		require.ErrorIs(s, err, broker.ErrNoRow)
 		p := s.publish()
 		for _, status := range []broker.ConnectionStatus{broker.StatusActive, broker.StatusFailed, broker.StatusRevoked} {
 			c := s.pending(p.ID)
 			require.NoError(s, s.store.SetStatus(s.ctx, c.ID, broker.StatusPending, status, s.now))
-			_, err := s.store.ClaimConsent(s.ctx, c.ID, s.now)
+			_, err := s.store.ClaimConsent(s.ctx, c.ID, time.Time{}, s.now)
 			require.ErrorIs(s, err, broker.ErrNoRow)
 		}
 	}},
 	{"a released consent can be claimed again", func(s *suite) {
 		c := s.pending(s.publish().ID)
-		require.ErrorIs(s, s.store.ReleaseConsent(s.ctx, c.ID, "x"), broker.ErrNoRow, "nothing to release")
-		_, err := s.store.ClaimConsent(s.ctx, c.ID, s.now)
+		require.ErrorIs(s, s.store.ReleaseConsent(s.ctx, c), broker.ErrNoRow, "nothing to release")
+		_, err := s.store.ClaimConsent(s.ctx, c.ID, time.Time{}, s.now)
 		require.NoError(s, err)
-		require.NoError(s, s.store.ReleaseConsent(s.ctx, c.ID, c.CodeVerifier))
-		got, err := s.store.ClaimConsent(s.ctx, c.ID, s.now)
+		require.NoError(s, s.store.ReleaseConsent(s.ctx, c))
+		got, err := s.store.ClaimConsent(s.ctx, c.ID, time.Time{}, s.now)
 		require.NoError(s, err)
 		require.Equal(s, c, got)
 	}},
 	{"a completed consent is not released", func(s *suite) {
 		c := s.pending(s.publish().ID)
-		_, err := s.store.ClaimConsent(s.ctx, c.ID, s.now)
+		_, err := s.store.ClaimConsent(s.ctx, c.ID, time.Time{}, s.now)
 		require.NoError(s, err)
-		require.NoError(s, s.store.CompleteConnection(s.ctx, c.ID, broker.StoredToken{Sealed: "t"}, s.now))
-		require.ErrorIs(s, s.store.ReleaseConsent(s.ctx, c.ID, "x"), broker.ErrNoRow)
+		require.NoError(s, s.store.CompleteConnection(s.ctx, c, broker.StoredToken{Sealed: "t"}, s.now))
+		require.ErrorIs(s, s.store.ReleaseConsent(s.ctx, c), broker.ErrNoRow)
 		require.Empty(s, s.connection(c.ID).CodeVerifier)
 	}},
 	{"completing stores the token and erases the verifier", func(s *suite) {
 		c := s.pending(s.publish().ID)
 		token := broker.StoredToken{Sealed: "sealed", ExpiresAt: s.now.Add(time.Hour)}
 		e := s.newEvent(audit.OAuthFlowCompleted, c.ID)
-		require.Error(s, s.store.CompleteConnection(s.ctx, c.ID, token, s.now, e, s.brokenEvent()))
+		require.Error(s, s.store.CompleteConnection(s.ctx, c, token, s.now, e, s.brokenEvent()))
 		require.Equal(s, c, s.connection(c.ID))
 		view, err := s.store.Token(s.ctx, c.ID)
 		require.NoError(s, err)
 		require.Zero(s, view.Token)
 
 		later := s.now.Add(time.Second)
-		require.NoError(s, s.store.CompleteConnection(s.ctx, c.ID, token, later, e))
+		require.NoError(s, s.store.CompleteConnection(s.ctx, c, token, later, e))
 		c.Status, c.UpdatedAt, c.CodeVerifier = broker.StatusActive, later, ""
 		require.Equal(s, c, s.connection(c.ID))
 		view, err = s.store.Token(s.ctx, c.ID)
@@ -120,8 +120,8 @@ var connectionTests = []test{
 	{"only a pending connection is completed", func(s *suite) {
 		c, token := s.active(s.publish().ID)
 		other := broker.StoredToken{Sealed: "other"}
-		require.ErrorIs(s, s.store.CompleteConnection(s.ctx, c.ID, other, s.now), broker.ErrNoRow)
-		require.ErrorIs(s, s.store.CompleteConnection(s.ctx, uuid.New(), other, s.now), broker.ErrNoRow)
+		require.ErrorIs(s, s.store.CompleteConnection(s.ctx, c, other, s.now), broker.ErrNoRow)
+		require.ErrorIs(s, s.store.CompleteConnection(s.ctx, broker.Connection{ID: uuid.New()}, other, s.now), broker.ErrNoRow)
 		view, err := s.store.Token(s.ctx, c.ID)
 		require.NoError(s, err)
 		require.Equal(s, token, view.Token)
@@ -130,7 +130,7 @@ var connectionTests = []test{
 		c, _ := s.active(s.publish().ID)
 		require.NoError(s, s.store.SetStatus(s.ctx, c.ID, broker.StatusActive, broker.StatusPending, s.now))
 		second := broker.StoredToken{Sealed: "second"}
-		require.NoError(s, s.store.CompleteConnection(s.ctx, c.ID, second, s.now))
+		require.NoError(s, s.store.CompleteConnection(s.ctx, c, second, s.now))
 		view, err := s.store.Token(s.ctx, c.ID)
 		require.NoError(s, err)
 		require.Equal(s, second, view.Token)

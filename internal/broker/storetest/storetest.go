@@ -29,6 +29,10 @@ func Run(t *testing.T, open func(t *testing.T) broker.Store) {
 		{"cleanups", cleanupTests},
 		{"connections", connectionTests},
 		{"tokens", tokenTests},
+		{"refreshes", refreshTests},
+		{"reconsents", reconsentTests},
+		{"revocations", revocationTests},
+		{"listings", listingTests},
 		{"audit", auditTests},
 		{"concurrency", concurrencyTests},
 		{"texts", textTests},
@@ -142,7 +146,7 @@ func (s *suite) active(providerID uuid.UUID) (broker.Connection, broker.StoredTo
 	s.Helper()
 	c := s.pending(providerID)
 	token := broker.StoredToken{Sealed: "sealed token " + c.ID.String(), ExpiresAt: s.now.Add(time.Hour)}
-	require.NoError(s, s.store.CompleteConnection(s.ctx, c.ID, token, s.now))
+	require.NoError(s, s.store.CompleteConnection(s.ctx, c, token, s.now))
 	return c, token
 }
 

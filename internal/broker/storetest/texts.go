@@ -30,7 +30,7 @@ var textTests = []test{
 		c.ID, c.WorkspaceID, c.ReturnURL, c.CodeVerifier, c.Scopes = uuid.New(), attack, attack, attack, []string{attack}
 		require.NoError(s, s.store.CreateConnection(s.ctx, c))
 		require.Equal(s, c, s.connection(c.ID))
-		require.NoError(s, s.store.CompleteConnection(s.ctx, c.ID, broker.StoredToken{Sealed: attack}, s.now))
+		require.NoError(s, s.store.CompleteConnection(s.ctx, c, broker.StoredToken{Sealed: attack}, s.now))
 		require.NoError(s, s.store.ReplaceToken(s.ctx, c.ID, attack, broker.StoredToken{Sealed: attack + "2"}, s.now))
 		require.Equal(s, attack+"2", s.token(c.ID).Sealed)
 

@@ -74,7 +74,7 @@ var tokenTests = []test{
 	}},
 	{"a token may have no expiry", func(s *suite) {
 		c := s.pending(s.publish().ID)
-		require.NoError(s, s.store.CompleteConnection(s.ctx, c.ID, broker.StoredToken{Sealed: "x"}, s.now))
+		require.NoError(s, s.store.CompleteConnection(s.ctx, c, broker.StoredToken{Sealed: "x"}, s.now))
 		view, err := s.store.Token(s.ctx, c.ID)
 		require.NoError(s, err)
 		require.True(s, view.Token.ExpiresAt.IsZero())

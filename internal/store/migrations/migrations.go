@@ -45,7 +45,7 @@ const versionTable = "nexus_broker_migrations"
 // ourTables are the names that an unrelated program must not have taken.
 var ourTables = []string{
 	"provider_profiles", "connections", "tokens", "audit_events", "provider_aliases",
-	"credential_cleanups", "sealed_secrets", "leases",
+	"credential_cleanups", "sealed_secrets", "leases", "connection_refreshes", "reconsents",
 }
 
 // Migration is one step of the schema.

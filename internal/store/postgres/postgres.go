@@ -38,6 +38,8 @@ var dialect = relational.Dialect{
 	ForUpdate:   " FOR NO KEY UPDATE",
 	SkipLocked:  " FOR UPDATE SKIP LOCKED",
 	AddressText: "host(ip_address)",
+	Now:         "clock_timestamp()",
+	FromNow:     "clock_timestamp() + $3::bigint * interval '1 microsecond'",
 }
 
 // Open connects to the database. It does not look at the schema: see Migrator.

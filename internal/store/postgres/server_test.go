@@ -30,7 +30,7 @@ func addActive(t testing.TB, s broker.Store) (provider, connection uuid.UUID) {
 		CreatedAt: now, UpdatedAt: now, ExpiresAt: now.Add(time.Minute),
 	}
 	require.NoError(t, s.CreateConnection(ctx, c))
-	require.NoError(t, s.CompleteConnection(ctx, c.ID, broker.StoredToken{Sealed: strings.Repeat("x", 2000)}, now))
+	require.NoError(t, s.CompleteConnection(ctx, c, broker.StoredToken{Sealed: strings.Repeat("x", 2000)}, now))
 	return p.ID, c.ID
 }
 

@@ -171,7 +171,7 @@ func TestOneRoundTrip(t *testing.T) {
 		require.NoError(t, call(), name)
 		require.Len(t, r.take(), 1, name)
 	}
-	require.NoError(t, s.CompleteConnection(ctx, c.ID, broker.StoredToken{Sealed: "x"}, now))
+	require.NoError(t, s.CompleteConnection(ctx, c, broker.StoredToken{Sealed: "x"}, now))
 	r.take()
 	_, err := s.ReadToken(ctx, c.ID, audit.New(ctx, audit.TokenRetrieved, c.ID, nil))
 	require.NoError(t, err)

@@ -2,6 +2,7 @@ package relational
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -59,15 +60,25 @@ func (s *Store) lockConnection(ctx context.Context, tx Tx, id uuid.UUID) (consen
 	return first(ctx, tx, selectConnection+s.dialect.ForUpdate, []any{id}, scanConnection)
 }
 
-// ClaimConsent marks a pending connection's state as used and erases its code
-// verifier, which it returns as part of the connection.
-func (s *Store) ClaimConsent(ctx context.Context, id uuid.UUID, now time.Time) (c broker.Connection, err error) {
+// ClaimConsent marks the state of a consent as used and erases its code verifier,
+// which it returns as part of the connection.
+func (s *Store) ClaimConsent(ctx context.Context, id uuid.UUID, issued, now time.Time) (c broker.Connection, err error) {
 	err = s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		found, err := s.lockConnection(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		const provider = "SELECT id FROM provider_profiles WHERE id = $1 AND " + visible
+		_, err = first(ctx, tx, provider, []any{found.ProviderID}, func(scan Scan) (id uuid.UUID, err error) { return id, scan(&id) })
 		switch {
+		case errors.Is(err, broker.ErrNoRow):
+			return broker.ErrNoProvider
 		case err != nil:
 			return err
-		case found.Status != broker.StatusPending, !found.claimedAt.IsZero(), !found.ExpiresAt.After(now):
+		case found.Status != broker.StatusPending:
+			c, err = claimReconsent(ctx, tx, found, issued, now)
+			return err
+		case !found.claimedAt.IsZero(), !found.ExpiresAt.After(now):
 			return broker.ErrNoRow
 		}
 		c = found.Connection
@@ -81,23 +92,32 @@ func (s *Store) ClaimConsent(ctx context.Context, id uuid.UUID, now time.Time) (
 }
 
 // ReleaseConsent undoes a claim.
-func (s *Store) ReleaseConsent(ctx context.Context, id uuid.UUID, codeVerifier string) error {
+func (s *Store) ReleaseConsent(ctx context.Context, c broker.Connection) error {
+	if !c.Reconsent.IsZero() {
+		return s.releaseReconsent(ctx, c)
+	}
 	n, err := s.db.Exec(ctx, `UPDATE connections SET claimed_at = NULL, code_verifier = $2
-		WHERE id = $1 AND status = 'pending' AND claimed_at IS NOT NULL`, id, textOrNull(codeVerifier))
+		WHERE id = $1 AND status = 'pending' AND claimed_at IS NOT NULL`, c.ID, textOrNull(c.CodeVerifier))
 	return unless(n, err, broker.ErrNoRow)
 }
 
-// CompleteConnection stores the token and makes the pending connection active.
+// CompleteConnection stores the token of a consent and makes its connection active.
 func (s *Store) CompleteConnection(
-	ctx context.Context, id uuid.UUID, t broker.StoredToken, now time.Time, events ...audit.Event,
+	ctx context.Context, c broker.Connection, t broker.StoredToken, now time.Time, events ...audit.Event,
 ) error {
+	id := c.ID
 	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
-		c, err := s.lockConnection(ctx, tx, id)
+		found, err := s.lockConnection(ctx, tx, id)
 		switch {
 		case err != nil:
 			return err
-		case c.Status != broker.StatusPending:
-			return broker.ErrNoRow
+		case !c.Reconsent.IsZero():
+			err = completeReconsent(ctx, tx, found, c)
+		case found.Status != broker.StatusPending:
+			err = broker.ErrNoRow
+		}
+		if err != nil {
+			return err
 		}
 		_, err = tx.Exec(ctx, `INSERT INTO tokens (id, connection_id, encrypted_data, expires_at, created_at)
 			VALUES ($1, $2, $3, $4, $5) ON CONFLICT (connection_id) DO UPDATE
@@ -106,7 +126,8 @@ func (s *Store) CompleteConnection(
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, "UPDATE connections SET status = 'active', code_verifier = NULL, updated_at = $2 WHERE id = $1", id, at(now))
+		_, err = tx.Exec(ctx, `UPDATE connections SET status = 'active', code_verifier = NULL, updated_at = $2,
+			health_status = 'unknown', last_health_check_at = NULL WHERE id = $1`, id, at(now))
 		if err != nil {
 			return err
 		}
@@ -122,4 +143,83 @@ func (s *Store) SetStatus(
 ) error {
 	n, err := s.db.Change(ctx, setStatus, []any{id, string(from), string(to), at(now)}, events)
 	return unless(n, err, broker.ErrStale)
+}
+
+const selectSummary = `SELECT c.id, c.workspace_id, c.provider_id, p.name, c.status, c.health_status, c.scopes, c.created_at, c.updated_at, t.expires_at
+	FROM connections c JOIN provider_profiles p ON p.id = c.provider_id LEFT JOIN tokens t ON t.connection_id = c.id`
+
+// Connections returns the connections of a workspace that are not pending, newest
+// first.
+func (s *Store) Connections(ctx context.Context, workspaceID string, page broker.Page) ([]broker.ConnectionSummary, error) {
+	if storable(limited{value: workspaceID}) != nil {
+		return nil, nil // no connection has such a workspace
+	}
+	sel := selection{conditions: []string{"c.status <> 'pending'"}}
+	sel.where("c.workspace_id = ?", workspaceID)
+	if page.After != uuid.Nil {
+		sel.where("(c.created_at, c.id) < ((SELECT created_at FROM connections WHERE id = ?), ?)", page.After)
+	}
+	return all(ctx, s.db, selectSummary+sel.end("c.created_at DESC, c.id DESC", page.Limit), sel.args, scanSummary)
+}
+
+func scanSummary(scan Scan) (c broker.ConnectionSummary, err error) {
+	err = scan(&c.ID, text(&c.WorkspaceID), &c.ProviderID, text(&c.ProviderName), text(&c.Status), text(&c.HealthStatus),
+		&c.Scopes, instant(&c.CreatedAt), instant(&c.UpdatedAt), instant(&c.TokenExpiresAt))
+	if c.HealthStatus == "" {
+		c.HealthStatus = broker.HealthUnknown
+	}
+	return c, err
+}
+
+// RevokeConnection ends a connection for good and deletes what could revive it.
+func (s *Store) RevokeConnection(
+	ctx context.Context, id uuid.UUID, workspaceID, reason string, now time.Time, event audit.Event,
+) (r broker.RevokedConnection, err error) {
+	err = s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
+		c, err := s.lockConnection(ctx, tx, id)
+		if err == nil && workspaceID != "" && c.WorkspaceID != workspaceID {
+			err = broker.ErrNoRow
+		}
+		if err != nil {
+			return err
+		}
+		view, err := readTokenView(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		r = broker.RevokedConnection{Token: view.Token, ProviderID: c.ProviderID, Scopes: c.Scopes, RevokedAt: now}
+		if c.Status == broker.StatusRevoked {
+			if r.RevokedAt, err = revokedAt(ctx, tx, id); err != nil {
+				return err
+			}
+			if view.Token.Sealed == "" {
+				return nil // all is done, and was recorded
+			}
+		}
+		for _, statement := range []string{
+			"DELETE FROM tokens WHERE connection_id = $1", "DELETE FROM reconsents WHERE connection_id = $1",
+		} {
+			if _, err := tx.Exec(ctx, statement, id); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec(ctx, `UPDATE connections SET status = 'revoked', revoked_at = $2, updated_at = $3, code_verifier = NULL,
+			revocation_reason = COALESCE($4, revocation_reason) WHERE id = $1`,
+			id, at(r.RevokedAt), at(now), textOrNull(recordable(reason)))
+		if err != nil {
+			return err
+		}
+		return RecordEvents(ctx, tx, []audit.Event{event})
+	})
+	if err != nil {
+		return broker.RevokedConnection{}, err
+	}
+	return r, nil
+}
+
+// revokedAt returns when a revoked connection was revoked. A program that knows only
+// the status may not have said: then it is when the row was changed.
+func revokedAt(ctx context.Context, tx Tx, id uuid.UUID) (time.Time, error) {
+	return first(ctx, tx, "SELECT COALESCE(revoked_at, updated_at) FROM connections WHERE id = $1", []any{id},
+		func(scan Scan) (t time.Time, err error) { return t, scan(instant(&t)) })
 }

@@ -60,6 +60,11 @@ type Dialect struct {
 	SkipLocked string
 	// AddressText is the expression that gives audit_events.ip_address as text.
 	AddressText string
+	// Now is the expression that gives the database's time at this moment, also in the
+	// middle of a transaction.
+	Now string
+	// FromNow is the expression that gives the time $3 microseconds after Now.
+	FromNow string
 }
 
 // Ping checks that the database answers.

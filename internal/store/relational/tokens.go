@@ -66,7 +66,8 @@ func (s *Store) ReplaceToken(
 		if err := unless(n, err, broker.ErrStale); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, "UPDATE connections SET updated_at = $2 WHERE id = $1", id, at(now))
+		_, err = tx.Exec(ctx, `UPDATE connections SET updated_at = $2, health_status = 'healthy', last_health_check_at = $2
+			WHERE id = $1`, id, at(now))
 		return err
 	})
 }
@@ -74,7 +75,8 @@ func (s *Store) ReplaceToken(
 // Attention moves an active connection to attention if its sealed token is still old.
 func (s *Store) Attention(ctx context.Context, id uuid.UUID, old string, now time.Time, events ...audit.Event) error {
 	return s.replacing(ctx, id, events, func(ctx context.Context, tx Tx) error {
-		n, err := tx.Exec(ctx, `UPDATE connections SET status = 'attention', updated_at = $3
+		n, err := tx.Exec(ctx, `UPDATE connections
+			SET status = 'attention', updated_at = $3, health_status = 'unhealthy', last_health_check_at = $3
 			WHERE id = $1 AND EXISTS (SELECT 1 FROM tokens WHERE connection_id = $1 AND encrypted_data = $2)`, id, old, at(now))
 		return unless(n, err, broker.ErrStale)
 	})

@@ -182,7 +182,7 @@ func BenchmarkReadToken(b *testing.B) {
 	require.NoError(b, s.PublishProvider(ctx, p, op))
 	c := broker.Connection{ID: uuid.New(), ProviderID: p.ID, Status: broker.StatusPending, CreatedAt: now, UpdatedAt: now}
 	require.NoError(b, s.CreateConnection(ctx, c))
-	require.NoError(b, s.CompleteConnection(ctx, c.ID, broker.StoredToken{Sealed: strings.Repeat("x", 2000)}, now))
+	require.NoError(b, s.CompleteConnection(ctx, c, broker.StoredToken{Sealed: strings.Repeat("x", 2000)}, now))
 	b.ResetTimer()
 	for range b.N {
 		if _, err := s.ReadToken(ctx, c.ID, audit.New(ctx, audit.TokenRetrieved, c.ID, nil)); err != nil {

@@ -34,7 +34,14 @@ var (
 	_ internalbackend.Rows = (*Store)(nil)
 )
 
-var dialect = relational.Dialect{AddressText: "ip_address"}
+var dialect = relational.Dialect{
+	AddressText: "ip_address",
+	Now:         sqliteNow,
+	FromNow:     sqliteNow + " + $3",
+}
+
+// sqliteNow has the resolution of SQLite's clock, a millisecond.
+const sqliteNow = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
 
 // The settings of every connection (https://www.sqlite.org/pragma.html). A change is
 // on the disk before it is reported as done: with WAL that takes synchronous=FULL.
