@@ -4,13 +4,19 @@ import "context"
 
 // BatchReader is implemented by backends that can read several keys in one request.
 type BatchReader interface {
-	// ReadBatch reads every key and returns an outcome for each, in their order. Each
-	// outcome is what Get would have said of that key, with the version of the value
-	// where the store tells it and without its owner.
+	// ReadBatch reads every key and returns an outcome for each, in their order, also if
+	// a key comes twice. Each outcome is what Get would have said of that key: a key that
+	// is missing, illegal or denied spoils no other one. It has the version of the value
+	// as Read would tell it, and never its owner. Of more keys than the store takes at
+	// once, the backend makes more requests. If ctx ends, every outcome that is not known
+	// wraps ctx.Err(). A refusal of the request as a whole (a store whose policy allows
+	// single reads only) is the backend's to deal with, by reading one key after the
+	// other.
 	ReadBatch(ctx context.Context, keys []string) []Outcome
 }
 
-// Outcome is what reading one key of a batch has given: an Item, or the error.
+// Outcome is what reading one key of a batch has given: an Item, or the error and the
+// zero Item.
 type Outcome struct {
 	Item Item
 	Err  error

@@ -74,6 +74,7 @@ type ReferenceReader interface {
 	// limits are those of every value. A secret or a version that is not there is an
 	// error wrapping ErrNotFound; a secret without the field, or whose field is no
 	// text, one wrapping ErrInvalid that names the fields that are there, and no value.
+	// To a store that keeps no versions every ref with one is ErrInvalid.
 	// A path that ReferenceSegments refuses is ErrInvalid before anything is sent. For
 	// all else the errors of SecretBackend apply; the message has the written form of
 	// ref in place of the key.

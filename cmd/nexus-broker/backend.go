@@ -22,7 +22,7 @@ import (
 // a row may name it after SECRET_BACKEND has changed.
 type backends struct {
 	list     []credentials.Backend
-	selected secret.SecretBackend // that credentials are written to
+	selected secret.Capabilities // that credentials are written to
 	closers  []io.Closer
 
 	decoration backend.Options
@@ -97,15 +97,14 @@ func openVault(c config.Secrets, m *metrics.Metrics, log *slog.Logger) (*hashico
 // refused login always ends the start; a denied or unanswered probe only if the
 // check is strict, since stored tokens can be served all the same.
 func checkBackend(ctx context.Context, c config.Secrets, b *backends, log *slog.Logger) error {
-	prober, ok := b.selected.(secret.Prober)
-	if !ok || c.StartupCheck == config.CheckOff {
+	if b.selected.Prober == nil || c.StartupCheck == config.CheckOff {
 		return nil
 	}
 	need := secret.ReadWrite
 	if c.ReadOnly {
 		need = secret.ReadOnly
 	}
-	err := prober.Probe(ctx, need)
+	err := b.selected.Prober.Probe(ctx, need)
 	switch {
 	case err == nil:
 		return nil

@@ -44,7 +44,12 @@ func (c *caller) withDeadline(ctx context.Context, operation, key string, do fun
 	}
 	limited, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
-	err := do(limited)
+	return c.explain(ctx, limited, operation, key, do(limited))
+}
+
+// explain tells from err, the outcome of a call under limited, whether the call was
+// ended by the broker's deadline or by the caller, whose context is ctx.
+func (c *caller) explain(ctx, limited context.Context, operation, key string, err error) error {
 	if err == nil || limited.Err() == nil || !endedBy(err) {
 		return err
 	}

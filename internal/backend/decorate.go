@@ -24,15 +24,15 @@ type Options struct {
 	Tracer  trace.Tracer     // nil: not traced
 }
 
-// Decorate returns b with a deadline, metrics, a span and a debug log around each call. The
-// result implements of [secret.OwnedBackend], [secret.VersionRemover],
-// [secret.Locator] and [secret.Prober] what b implements. Closing b remains its
-// owner's business.
+// Decorate returns what b can do, with a deadline, metrics, a span and a debug log around
+// each call. What it cannot do is nil. Telling where a key lies needs nothing around it,
+// and an administrator's calls (Diagnoser, PolicyWriter), which may be many requests
+// each, have no deadline of ours. Closing b remains its owner's business.
 //
 // A call that takes longer than the timeout ends with an error that wraps
 // [secret.ErrUnavailable] and context.DeadlineExceeded. A call whose own context
 // ends wraps that context's error, as the contract says, and no sentinel.
-func Decorate(b secret.SecretBackend, o Options) secret.SecretBackend {
+func Decorate(b secret.SecretBackend, o Options) secret.Capabilities {
 	if o.Metrics == nil {
 		o.Metrics = metrics.New(nil)
 	}
@@ -43,15 +43,24 @@ func Decorate(b secret.SecretBackend, o Options) secret.SecretBackend {
 		o.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	c := &caller{o}
-	ownedBackend, isOwned := b.(secret.OwnedBackend)
-	if !isOwned {
-		return combine(plain{c, b}, b, c)
+	can := secret.CapabilitiesOf(b)
+	can.SecretBackend = plain{c, can.SecretBackend}
+	if can.Owned != nil {
+		can.Owned = owned{plain{c, can.Owned}, can.Owned}
 	}
-	d := owned{plain{c, b}, ownedBackend}
-	if remover, is := b.(secret.VersionRemover); is {
-		return combineVersioned(versioned{d, remover}, b, c)
+	if can.Versions != nil {
+		can.Versions = versioned{c, can.Versions}
 	}
-	return combineOwned(d, b, c)
+	if can.Prober != nil {
+		can.Prober = probed{c, can.Prober}
+	}
+	if can.Batch != nil {
+		can.Batch = batched{c, can.Batch}
+	}
+	if can.References != nil {
+		can.References = referenced{can.References, c}
+	}
+	return can
 }
 
 // plain decorates the three methods that every backend has.
@@ -112,16 +121,16 @@ func (d owned) Replace(ctx context.Context, key, value, owner, ifVersion string)
 	return version, err
 }
 
-// versioned decorates a backend that keeps marks and can take back a single write.
+// versioned decorates a backend that can take back a single write.
 type versioned struct {
-	owned
-	remover secret.VersionRemover
+	*caller
+	inner secret.VersionRemover
 }
 
 // RemoveVersion implements secret.VersionRemover.
 func (d versioned) RemoveVersion(ctx context.Context, key, version string) error {
 	return d.call(ctx, "remove_version", key, func(ctx context.Context) error {
-		return d.remover.RemoveVersion(ctx, key, version)
+		return d.inner.RemoveVersion(ctx, key, version)
 	})
 }
 
@@ -134,4 +143,19 @@ type probed struct {
 // Probe implements secret.Prober.
 func (d probed) Probe(ctx context.Context, need secret.Access) error {
 	return d.call(ctx, "probe", "", func(ctx context.Context) error { return d.inner.Probe(ctx, need) })
+}
+
+// referenced decorates a backend that reads references; only reading one is a call.
+type referenced struct {
+	secret.ReferenceReader
+	*caller
+}
+
+// ReadReference implements secret.ReferenceReader.
+func (d referenced) ReadReference(ctx context.Context, ref secret.Reference) (item secret.Item, err error) {
+	err = d.call(ctx, "read_reference", ref.String(), func(ctx context.Context) error {
+		item, err = d.ReferenceReader.ReadReference(ctx, ref)
+		return err
+	})
+	return item, err
 }

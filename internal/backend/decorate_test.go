@@ -23,98 +23,82 @@ import (
 
 const canary = "c4n4ry-client-secret"
 
-// Backends that implement a part of what there is.
-type (
-	bare    struct{ secret.SecretBackend }
-	located struct {
-		secret.SecretBackend
-		secret.Locator
-	}
-	probed struct {
-		secret.SecretBackend
-		secret.Prober
-	}
-	locatedProbed struct {
-		secret.SecretBackend
-		secret.Locator
-		secret.Prober
-	}
-	owned        struct{ secret.OwnedBackend }
-	ownedLocated struct {
-		secret.OwnedBackend
-		secret.Locator
-	}
-	ownedProbed struct {
-		secret.OwnedBackend
-		secret.Prober
-	}
-	ownedLocatedProbed struct {
-		secret.OwnedBackend
-		secret.Locator
-		secret.Prober
-	}
-	versioned struct {
-		secret.OwnedBackend
-		secret.VersionRemover
-	}
-	versionedLocated struct {
-		versioned
-		secret.Locator
-	}
-	versionedProbed struct {
-		versioned
-		secret.Prober
-	}
-)
+// bare is a backend with the three methods alone.
+type bare struct{ secret.SecretBackend }
 
+// A capability that the backend lacks is not made up, whichever it is.
 func TestDecorateKeepsWhatTheBackendCanDo(t *testing.T) {
-	m := memory.New()
-	for _, b := range []secret.SecretBackend{
-		bare{m}, located{m, m}, probed{m, m}, locatedProbed{m, m, m},
-		owned{m}, ownedLocated{m, m}, ownedProbed{m, m}, ownedLocatedProbed{m, m, m},
-		versioned{m, m}, versionedLocated{versioned{m, m}, m}, versionedProbed{versioned{m, m}, m}, m,
-	} {
-		t.Run(fmt.Sprintf("%T", b), func(t *testing.T) {
-			d := backend.Decorate(b, backend.Options{Name: "memory", Timeout: time.Second})
-
-			_, is := b.(secret.OwnedBackend)
-			_, stays := d.(secret.OwnedBackend)
-			require.Equal(t, is, stays, "OwnedBackend")
-			_, is = b.(secret.VersionRemover)
-			_, stays = d.(secret.VersionRemover)
-			require.Equal(t, is, stays, "VersionRemover")
-			_, is = b.(secret.Prober)
-			_, stays = d.(secret.Prober)
-			require.Equal(t, is, stays, "Prober")
-			l, is := b.(secret.Locator)
-			dl, stays := d.(secret.Locator)
-			require.Equal(t, is, stays, "Locator")
-			if is {
-				require.Equal(t, l.Locate("google"), dl.Locate("google"))
+	full := secret.CapabilitiesOf(everything{Backend: memory.New()})
+	can := func(c secret.Capabilities) map[string]bool {
+		return map[string]bool{
+			"Owned": c.Owned != nil, "Versions": c.Versions != nil, "Locator": c.Locator != nil, "Prober": c.Prober != nil,
+			"Batch": c.Batch != nil, "References": c.References != nil, "Diagnoser": c.Diagnoser != nil, "Policies": c.Policies != nil,
+		}
+	}
+	without := map[string]func(c *secret.Capabilities){
+		"nothing": func(*secret.Capabilities) {}, "Owned": func(c *secret.Capabilities) { c.Owned = nil },
+		"Versions": func(c *secret.Capabilities) { c.Versions = nil }, "Locator": func(c *secret.Capabilities) { c.Locator = nil },
+		"Prober": func(c *secret.Capabilities) { c.Prober = nil }, "Batch": func(c *secret.Capabilities) { c.Batch = nil },
+		"References": func(c *secret.Capabilities) { c.References = nil }, "Diagnoser": func(c *secret.Capabilities) { c.Diagnoser = nil },
+		"Policies": func(c *secret.Capabilities) { c.Policies = nil },
+	}
+	for name, remove := range without {
+		t.Run("without "+name, func(t *testing.T) {
+			c := full
+			remove(&c)
+			d := backend.Decorate(c, backend.Options{Name: "memory", Timeout: time.Second})
+			for field, is := range can(d) {
+				require.Equal(t, field != name, is, field)
 			}
+			if d.Locator != nil {
+				require.Equal(t, "memory/google", d.Locator.Locate("google"))
+			}
+			require.Equal(t, can(d), can(secret.CapabilitiesOf(d)), "found again")
 		})
 	}
+	require.Equal(t, can(secret.Capabilities{}), can(backend.Decorate(bare{memory.New()}, backend.Options{})))
+}
+
+// everything is a backend that can do all there is.
+type everything struct{ *memory.Backend }
+
+func (everything) Diagnose(context.Context, secret.Access) []secret.Finding { return nil }
+func (everything) Policy(context.Context, secret.Access) (string, error)    { return "", nil }
+
+func decorateFaulty(f *memory.Faulty, o backend.Options) secret.Capabilities {
+	c := secret.CapabilitiesOf(f)
+	c.Batch = f.Batch()
+	return backend.Decorate(c, o)
 }
 
 func TestEveryCallHasADeadline(t *testing.T) {
-	calls := map[memory.Op]func(context.Context, secret.OwnedBackend) error{
-		memory.OpGet:    func(ctx context.Context, b secret.OwnedBackend) error { _, err := b.Get(ctx, "k"); return err },
-		memory.OpSet:    func(ctx context.Context, b secret.OwnedBackend) error { return b.Set(ctx, "k", canary) },
-		memory.OpDelete: func(ctx context.Context, b secret.OwnedBackend) error { return b.Delete(ctx, "k") },
-		memory.OpRead:   func(ctx context.Context, b secret.OwnedBackend) error { _, err := b.Read(ctx, "k"); return err },
-		memory.OpCreate: func(ctx context.Context, b secret.OwnedBackend) error {
-			_, err := b.Create(ctx, "k", canary, "o")
+	calls := map[memory.Op]func(context.Context, secret.Capabilities) error{
+		memory.OpGet:    func(ctx context.Context, b secret.Capabilities) error { _, err := b.Get(ctx, "k"); return err },
+		memory.OpSet:    func(ctx context.Context, b secret.Capabilities) error { return b.Set(ctx, "k", canary) },
+		memory.OpDelete: func(ctx context.Context, b secret.Capabilities) error { return b.Delete(ctx, "k") },
+		memory.OpRead:   func(ctx context.Context, b secret.Capabilities) error { _, err := b.Owned.Read(ctx, "k"); return err },
+		memory.OpCreate: func(ctx context.Context, b secret.Capabilities) error {
+			_, err := b.Owned.Create(ctx, "k", canary, "o")
 			return err
 		},
-		memory.OpReplace: func(ctx context.Context, b secret.OwnedBackend) error {
-			_, err := b.Replace(ctx, "k", canary, "o", "")
+		memory.OpReplace: func(ctx context.Context, b secret.Capabilities) error {
+			_, err := b.Owned.Replace(ctx, "k", canary, "o", "")
 			return err
 		},
-		memory.OpRemoveVersion: func(ctx context.Context, b secret.OwnedBackend) error {
-			return b.(secret.VersionRemover).RemoveVersion(ctx, "k", "1")
+		memory.OpRemoveVersion: func(ctx context.Context, b secret.Capabilities) error {
+			return b.Versions.RemoveVersion(ctx, "k", "1")
 		},
-		memory.OpProbe: func(ctx context.Context, b secret.OwnedBackend) error {
-			return b.(secret.Prober).Probe(ctx, secret.ReadWrite)
+		memory.OpProbe: func(ctx context.Context, b secret.Capabilities) error {
+			return b.Prober.Probe(ctx, secret.ReadWrite)
+		},
+		memory.OpReadBatch: func(ctx context.Context, b secret.Capabilities) error {
+			outcomes := b.Batch.ReadBatch(ctx, []string{"j", "k"})
+			require.ErrorContains(t, outcomes[0].Err, " j: ")
+			return outcomes[1].Err
+		},
+		memory.OpReadReference: func(ctx context.Context, b secret.Capabilities) error {
+			_, err := b.References.ReadReference(ctx, secret.Reference{Path: "team-a/k"})
+			return err
 		},
 	}
 	for op, call := range calls {
@@ -122,7 +106,7 @@ func TestEveryCallHasADeadline(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				faulty := memory.NewFaulty(memory.New())
 				faulty.Stall(op)
-				b := backend.Decorate(faulty, backend.Options{Name: "hashicorp-vault", Timeout: 5 * time.Second}).(secret.OwnedBackend)
+				b := decorateFaulty(faulty, backend.Options{Name: "hashicorp-vault", Timeout: 5 * time.Second})
 
 				// Ours: an outage.
 				start := time.Now()

@@ -61,8 +61,8 @@ var awsName = regexp.MustCompile(`^[A-Za-z0-9_+=.@-]+$`)
 
 func setAWSPrefix(c *Config, text string) *Problem {
 	const want = "give a prefix such as nexus/providers"
-	prefix := strings.Trim(text, "/")
-	for segment := range strings.SplitSeq(prefix, "/") {
+	prefix := strings.TrimRight(text, "/") // a leading slash counts: to AWS /a and a are two names
+	for segment := range strings.SplitSeq(strings.TrimPrefix(prefix, "/"), "/") {
 		if !awsName.MatchString(segment) || segment == "." || segment == ".." {
 			return invalid("has a segment that is empty or has a character that no secret's name has", want)
 		}
@@ -76,7 +76,7 @@ func setAWSPrefix(c *Config, text string) *Problem {
 
 // Limits of tags (Secrets Manager, "Quotas"; the broker needs some of the 50 itself).
 const (
-	maxTags     = 40
+	maxTags     = 30
 	maxTagKey   = 128
 	maxTagValue = 256
 )

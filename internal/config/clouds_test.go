@@ -33,7 +33,7 @@ func TestAWS(t *testing.T) {
 		"AWS_SECRET_EXTERNAL_ID=x:1", "AWS_SECRET_KMS_KEY_ID=alias/nexus", "AWS_SECRET_TAGS=team=platform, cost center=a=b,empty=",
 		"AWS_SECRET_RECOVERY_DAYS=0", "AWS_ENDPOINT_URL=http://127.0.0.1:1", "AWS_ENDPOINT_URL_SECRETS_MANAGER=http://sm.example.com")
 	require.Equal(t, config.AWS{
-		Region: "eu-central-1", Prefix: "team-a/oauth_1", RoleARN: "arn:aws-us-gov:iam::123456789012:role/path/nexus",
+		Region: "eu-central-1", Prefix: "/team-a/oauth_1", RoleARN: "arn:aws-us-gov:iam::123456789012:role/path/nexus",
 		ExternalID: "x:1", KMSKeyID: "alias/nexus", Tags: map[string]string{"team": "platform", "cost center": "a=b", "empty": ""},
 	}, c.Secrets.AWS)
 	require.Len(t, c.Warnings, 1)

@@ -129,7 +129,7 @@ func (s *Service) create(ctx context.Context, src *source, owner Owner, c *chang
 // one already, because a client has repeated a request whose answer was lost; else
 // refusal.
 func (s *Service) writtenBefore(ctx context.Context, src *source, owner Owner, c change, refusal error) (version string, err error) {
-	results, err := s.readAll(ctx, src, owner.ProviderID, []string{c.key})
+	results, err := s.readAll(ctx, src, owner.ProviderID, []string{c.key}, src.items)
 	if err != nil {
 		return "", err
 	}
@@ -156,10 +156,10 @@ func (s *Service) remove(ctx context.Context, src *source, owner Owner, key stri
 // removeVersion takes back a single write, where the store can do that: other
 // versions, which somebody may want to undelete, stay.
 func (s *Service) removeVersion(ctx context.Context, src *source, owner Owner, key, version string, t *trail) error {
-	if src.remover == nil || version == "" {
+	if src.can.Versions == nil || version == "" {
 		return s.remove(ctx, src, owner, key, t)
 	}
-	err := src.remover.RemoveVersion(ctx, key, version)
+	err := src.can.Versions.RemoveVersion(ctx, key, version)
 	s.observe(ctx, src, owner.ProviderID, "remove_version", key, err)
 	if err != nil {
 		return err
@@ -172,7 +172,7 @@ func (s *Service) removeVersion(ctx context.Context, src *source, owner Owner, k
 // store cannot remove a single one, the value is removed if it is the create's: by its
 // mark, or by being the same value where no marks are kept.
 func (s *Service) takeBack(ctx context.Context, src *source, owner Owner, c change, t *trail) error {
-	if src.remover != nil && c.wrote != "" {
+	if src.can.Versions != nil && c.wrote != "" {
 		return s.removeVersion(ctx, src, owner, c.key, c.wrote, t)
 	}
 	item, err := s.look(ctx, src, owner, c.key)
@@ -184,7 +184,7 @@ func (s *Service) takeBack(ctx context.Context, src *source, owner Owner, c chan
 
 // look reads what a key holds now, the zero Item if nothing.
 func (s *Service) look(ctx context.Context, src *source, owner Owner, key string) (secret.Item, error) {
-	results, err := s.readAll(ctx, src, owner.ProviderID, []string{key})
+	results, err := s.readAll(ctx, src, owner.ProviderID, []string{key}, src.items)
 	if err != nil {
 		return secret.Item{}, err
 	}
@@ -196,7 +196,7 @@ func (s *Service) look(ctx context.Context, src *source, owner Owner, key string
 
 // isNew reports whether item is what the change, made by owner, writes.
 func (c change) isNew(src *source, owner Owner, item secret.Item) bool {
-	if !src.marks {
+	if !src.keepsMarks() {
 		return !item.Value.IsZero() && item.Value.Equal(c.new)
 	}
 	return item.Owner == owner.String()

@@ -21,7 +21,7 @@ func (s *Service) Erase(ctx context.Context, backend, key string, owner Owner, p
 		return err
 	}
 	ref := Ref{ProviderID: owner.ProviderID, Backend: backend, Key: key, Generation: owner.Generation}
-	results, err := s.readAll(ctx, src, owner.ProviderID, ref.Keys())
+	results, err := s.readAll(ctx, src, owner.ProviderID, ref.Keys(), src.items)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (s *Service) Marks(ctx context.Context, ref Ref) (id, clientSecret Owner, e
 		return Owner{}, Owner{}, err
 	}
 	ref.Public = false
-	results, err := s.readAll(ctx, src, ref.ProviderID, ref.Keys())
+	results, err := s.readAll(ctx, src, ref.ProviderID, ref.Keys(), src.items)
 	if err != nil {
 		return Owner{}, Owner{}, err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"sync"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/singleflight"
@@ -139,7 +138,7 @@ func (s *Service) load(ctx context.Context, ref Ref) (*entry, error) {
 		return nil, err
 	}
 	number, began := s.cache.nextRead(), s.clock()
-	results, err := s.readAll(ctx, src, ref.ProviderID, ref.Keys())
+	results, err := s.readAll(ctx, src, ref.ProviderID, ref.Keys(), src.values)
 	if err != nil {
 		return nil, err
 	}
@@ -169,22 +168,11 @@ type result struct {
 	err  error
 }
 
-// readAll reads the keys in parallel. It is the one way by which a value comes out
-// of a backend: what was read is audited before readAll returns, and if it cannot
-// be, nothing is returned.
-func (s *Service) readAll(ctx context.Context, src *source, provider uuid.UUID, keys []string) ([]result, error) {
-	results := make([]result, len(keys))
-	read := func(i int) {
-		results[i].key = keys[i]
-		results[i].item, results[i].err = src.store.Read(ctx, keys[i])
-	}
-	var others sync.WaitGroup
-	for i := 1; i < len(keys); i++ {
-		others.Go(func() { read(i) })
-	}
-	read(0)
-	others.Wait()
-
+// readAll reads the keys, in the way that fetch has. It is the one way by which a value
+// comes out of a backend: what was read is audited before readAll returns, and if it
+// cannot be, nothing is returned.
+func (s *Service) readAll(ctx context.Context, src *source, provider uuid.UUID, keys []string, fetch fetch) ([]result, error) {
+	results := fetch(ctx, keys)
 	var t trail
 	for _, r := range results {
 		s.observe(ctx, src, provider, "read", r.key, r.err)

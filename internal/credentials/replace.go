@@ -57,7 +57,7 @@ func (s *Service) Replace(ctx context.Context, ref Ref, owner Owner, old, new Pa
 // readVersions reads the pair and notes the versions of what will be changed.
 func (s *Service) readVersions(ctx context.Context, src *source, ref Ref, old Pair, changes []change) error {
 	ref.Public = ref.Public && len(changes) == 1 && changes[0].key == ref.ClientIDAt()
-	results, err := s.readAll(ctx, src, ref.ProviderID, ref.Keys())
+	results, err := s.readAll(ctx, src, ref.ProviderID, ref.Keys(), src.items)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,8 @@ const DefaultCacheSize = 20_000
 type Backend struct {
 	// Name is what rows call it, as in SECRET_BACKEND.
 	Name string
-	// Store has its deadline, metrics and log already (package backend).
+	// Store has its deadline, metrics and log already (package backend). Whatever
+	// secret.CapabilitiesOf finds of it is used.
 	Store secret.SecretBackend
 	// External: values are kept outside the broker's database.
 	External bool

@@ -13,29 +13,27 @@ import (
 type source struct {
 	name     string
 	external bool
-	store    secret.OwnedBackend
-	marks    bool                  // store keeps marks; else it is an unmarked
-	remover  secret.VersionRemover // nil: store cannot take back a single write
+	can      secret.Capabilities
+	store    secret.OwnedBackend // can.Owned, or an unmarked
 	health   health
 }
 
 func newSource(b Backend, now time.Time) *source {
-	src := &source{name: b.Name, external: b.External, health: health{shown: StatusOK, since: now}}
-	if src.store, src.marks = b.Store.(secret.OwnedBackend); !src.marks {
+	src := &source{name: b.Name, external: b.External, can: secret.CapabilitiesOf(b.Store)}
+	src.health = health{prober: src.can.Prober, shown: StatusOK, since: now}
+	src.store = src.can.Owned
+	if !src.keepsMarks() {
 		src.store = unmarked{b.Store}
 	}
-	src.remover, _ = b.Store.(secret.VersionRemover)
-	src.health.prober, _ = b.Store.(secret.Prober)
 	return src
 }
 
+// keepsMarks reports whether the store can tell who wrote a value.
+func (src *source) keepsMarks() bool { return src.can.Owned != nil }
+
 func (src *source) locate(key string) string {
-	store := secret.SecretBackend(src.store)
-	if u, ok := store.(unmarked); ok {
-		store = u.SecretBackend
-	}
-	if l, ok := store.(secret.Locator); ok {
-		return l.Locate(key)
+	if src.can.Locator != nil {
+		return src.can.Locator.Locate(key)
 	}
 	return key
 }

@@ -2,7 +2,9 @@ package memory
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/nexus-broker/nexus-broker/secret"
@@ -21,6 +23,8 @@ const (
 	OpReplace       Op = "replace"
 	OpRemoveVersion Op = "remove_version"
 	OpProbe         Op = "probe"
+	OpReadReference Op = "read_reference"
+	OpReadBatch     Op = "read_batch"
 )
 
 // Writes are the methods that change what is stored.
@@ -29,7 +33,7 @@ var Writes = []Op{OpSet, OpDelete, OpCreate, OpReplace, OpRemoveVersion}
 // Call is one call of a backend's method.
 type Call struct {
 	Op  Op
-	Key string // "" for OpProbe
+	Key string // "" for OpProbe, the written form for OpReadReference, all for OpReadBatch with a space between
 }
 
 // Hook is told of a call. The error that it returns, if any, is the call's.
@@ -47,10 +51,11 @@ type Faulty struct {
 }
 
 var (
-	_ secret.OwnedBackend   = (*Faulty)(nil)
-	_ secret.VersionRemover = (*Faulty)(nil)
-	_ secret.Locator        = (*Faulty)(nil)
-	_ secret.Prober         = (*Faulty)(nil)
+	_ secret.OwnedBackend    = (*Faulty)(nil)
+	_ secret.VersionRemover  = (*Faulty)(nil)
+	_ secret.Locator         = (*Faulty)(nil)
+	_ secret.Prober          = (*Faulty)(nil)
+	_ secret.ReferenceReader = (*Faulty)(nil)
 )
 
 // NewFaulty wraps inner; without hooks it behaves like inner.
@@ -217,6 +222,81 @@ func (f *Faulty) Probe(ctx context.Context, need secret.Access) error {
 		}
 		return ctx.Err()
 	})
+}
+
+// ReadReference implements [secret.ReferenceReader].
+func (f *Faulty) ReadReference(ctx context.Context, ref secret.Reference) (item secret.Item, err error) {
+	err = f.around(ctx, Call{OpReadReference, ref.String()}, func() error {
+		r, ok := f.inner.(secret.ReferenceReader)
+		if !ok {
+			return errNoReferences
+		}
+		item, err = r.ReadReference(ctx, ref)
+		return err
+	})
+	if err != nil {
+		return secret.Item{}, err
+	}
+	return item, nil
+}
+
+// errNoReferences: to a wrapped backend that reads no references every one is illegal.
+var errNoReferences = fmt.Errorf("%w: the backend reads no references", secret.ErrInvalid)
+
+// ReferenceSegments implements [secret.ReferenceReader].
+func (f *Faulty) ReferenceSegments(path string) ([]string, error) {
+	if r, ok := f.inner.(secret.ReferenceReader); ok {
+		return r.ReferenceSegments(path)
+	}
+	return nil, errNoReferences
+}
+
+// ReferencePrefix implements [secret.ReferenceReader].
+func (f *Faulty) ReferencePrefix() []string {
+	if r, ok := f.inner.(secret.ReferenceReader); ok {
+		return r.ReferencePrefix()
+	}
+	return nil
+}
+
+// LocateReference implements [secret.ReferenceReader].
+func (f *Faulty) LocateReference(ref secret.Reference) string {
+	if r, ok := f.inner.(secret.ReferenceReader); ok {
+		return r.LocateReference(ref)
+	}
+	return ref.String()
+}
+
+// Batch returns a [secret.BatchReader] of the same store, whose every outcome is the
+// error of a hook. Faulty itself is none, so that what is read through it is read key by
+// key; set it in a [secret.Capabilities] where it shall not be. A wrapped backend that
+// reads no batches is read key by key.
+func (f *Faulty) Batch() secret.BatchReader { return faultyBatch{f} }
+
+type faultyBatch struct{ f *Faulty }
+
+// ReadBatch implements [secret.BatchReader].
+func (b faultyBatch) ReadBatch(ctx context.Context, keys []string) []secret.Outcome {
+	outcomes := make([]secret.Outcome, len(keys))
+	err := b.f.around(ctx, Call{OpReadBatch, strings.Join(keys, " ")}, func() error {
+		if r, ok := b.f.inner.(secret.BatchReader); ok {
+			outcomes = r.ReadBatch(ctx, keys)
+			return nil
+		}
+		for i, key := range keys {
+			item, err := b.f.inner.Read(ctx, key)
+			item.Owner = ""
+			outcomes[i] = secret.Outcome{Item: item, Err: err}
+		}
+		return nil
+	})
+	if err == nil {
+		return outcomes
+	}
+	for i := range outcomes {
+		outcomes[i] = secret.Outcome{Err: err}
+	}
+	return outcomes
 }
 
 // around notes the call and makes it between the hooks.

@@ -22,18 +22,23 @@ const Name = "memory"
 type Backend struct {
 	mu      sync.Mutex
 	items   map[string]secret.Item
-	version int // of the last write; never used twice
+	placed  map[string][]secret.Item // by Place, the versions in their order
+	version int                      // of the last write; never used twice
 }
 
 var (
-	_ secret.OwnedBackend   = (*Backend)(nil)
-	_ secret.VersionRemover = (*Backend)(nil)
-	_ secret.Locator        = (*Backend)(nil)
-	_ secret.Prober         = (*Backend)(nil)
+	_ secret.OwnedBackend    = (*Backend)(nil)
+	_ secret.VersionRemover  = (*Backend)(nil)
+	_ secret.Locator         = (*Backend)(nil)
+	_ secret.Prober          = (*Backend)(nil)
+	_ secret.BatchReader     = (*Backend)(nil)
+	_ secret.ReferenceReader = (*Backend)(nil)
 )
 
 // New returns an empty Backend.
-func New() *Backend { return &Backend{items: make(map[string]secret.Item)} }
+func New() *Backend {
+	return &Backend{items: make(map[string]secret.Item), placed: make(map[string][]secret.Item)}
+}
 
 // Get implements [secret.SecretBackend].
 func (b *Backend) Get(ctx context.Context, key string) (string, error) {
@@ -44,6 +49,17 @@ func (b *Backend) Get(ctx context.Context, key string) (string, error) {
 // Read implements [secret.OwnedBackend].
 func (b *Backend) Read(ctx context.Context, key string) (secret.Item, error) {
 	return b.read(ctx, "read", key)
+}
+
+// ReadBatch implements [secret.BatchReader].
+func (b *Backend) ReadBatch(ctx context.Context, keys []string) []secret.Outcome {
+	outcomes := make([]secret.Outcome, len(keys))
+	for i, key := range keys {
+		item, err := b.read(ctx, "read batch", key)
+		item.Owner = ""
+		outcomes[i] = secret.Outcome{Item: item, Err: err}
+	}
+	return outcomes
 }
 
 func (b *Backend) read(ctx context.Context, op, key string) (secret.Item, error) {

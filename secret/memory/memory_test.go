@@ -2,6 +2,7 @@ package memory_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
@@ -13,7 +14,67 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	secrettest.Run(t, func(*testing.T) secret.SecretBackend { return memory.New() }, secrettest.WithName(memory.Name))
+	secrettest.Run(t, func(*testing.T) secret.SecretBackend { return memory.New() },
+		secrettest.WithName(memory.Name), secrettest.WithReferences(secrettest.References{
+			Store: func(t *testing.T, b secret.SecretBackend, name string, f secrettest.Foreign) (path, version string) {
+				value := f.Text
+				if f.Fields != nil {
+					object, err := json.Marshal(f.Fields)
+					if err != nil {
+						t.Fatal(err)
+					}
+					value = string(object)
+				}
+				path = "team-a/" + name
+				version, err := b.(*memory.Backend).Place(path, value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return path, version
+			},
+			Path: func(key string) string { return memory.Name + "/" + key },
+		}))
+}
+
+func TestPlaceRefuses(t *testing.T) {
+	b := memory.New()
+	for path, value := range map[string]string{"memory/a": "x", "/memory/a": "x", "a/../b": "x", "": "x", "a": ""} {
+		if _, err := b.Place(path, value); !errors.Is(err, secret.ErrInvalid) {
+			t.Errorf("Place(%q, %q): %v", path, value, err)
+		}
+	}
+	if len(b.Keys()) != 0 {
+		t.Errorf("there are keys: %q", b.Keys())
+	}
+}
+
+func TestFaultySeesReferences(t *testing.T) {
+	b := memory.New()
+	if _, err := b.Place("a/b", "x"); err != nil {
+		t.Fatal(err)
+	}
+	f := memory.NewFaulty(b)
+	outage := errors.New("outage")
+	f.Fail(outage, memory.OpReadReference)
+	ref := secret.Reference{Path: "a/b"}
+	if _, err := f.ReadReference(t.Context(), ref); !errors.Is(err, outage) {
+		t.Errorf("ReadReference returns %v", err)
+	}
+	f.Fail(nil)
+	if item, err := f.ReadReference(t.Context(), ref); err != nil || item.Value.Reveal() != "x" {
+		t.Errorf("healed, ReadReference returns %v", err)
+	}
+	if c := f.Calls(); len(c) != 2 || c[0] != (memory.Call{Op: memory.OpReadReference, Key: "a/b"}) {
+		t.Errorf("the calls are %v", c)
+	}
+	// A backend that reads no references still reads none when it is wrapped.
+	f = memory.NewFaulty(struct{ secret.OwnedBackend }{b})
+	if _, err := f.ReadReference(t.Context(), ref); !errors.Is(err, secret.ErrInvalid) {
+		t.Errorf("ReadReference returns %v", err)
+	}
+	if _, err := f.ReferenceSegments("a/b"); !errors.Is(err, secret.ErrInvalid) {
+		t.Errorf("ReferenceSegments returns %v", err)
+	}
 }
 
 func TestKeys(t *testing.T) {

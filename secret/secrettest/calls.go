@@ -34,11 +34,22 @@ func calls(b secret.SecretBackend) []call {
 			return b.Delete(ctx, key)
 		}},
 	}
-	o, ok := b.(secret.OwnedBackend)
-	if !ok {
+	can := secret.CapabilitiesOf(b)
+	if can.Batch != nil {
+		list = append(list, call{"ReadBatch", []string{"read", "get"}, false, false, func(ctx context.Context, key, _, _ string) error {
+			return batchOfOne(ctx, can.Batch, key)
+		}})
+	}
+	if can.Versions != nil {
+		list = append(list, call{"RemoveVersion", []string{"remove"}, false, false, func(ctx context.Context, key, _, _ string) error {
+			return can.Versions.RemoveVersion(ctx, key, "1")
+		}})
+	}
+	o := can.Owned
+	if o == nil {
 		return list
 	}
-	list = append(list,
+	return append(list,
 		call{"Read", []string{"read", "get"}, false, false, func(ctx context.Context, key, _, _ string) error {
 			_, err := o.Read(ctx, key)
 			return err
@@ -52,12 +63,6 @@ func calls(b secret.SecretBackend) []call {
 			return err
 		}},
 	)
-	if r, ok := b.(secret.VersionRemover); ok {
-		list = append(list, call{"RemoveVersion", []string{"remove"}, false, false, func(ctx context.Context, key, _, _ string) error {
-			return r.RemoveVersion(ctx, key, "1")
-		}})
-	}
-	return list
 }
 
 // sentinels are the errors of which every error wraps exactly one, unless it is

@@ -24,8 +24,14 @@ type fake struct {
 	replace func(ctx context.Context, key, value, owner, ifVersion string) (string, error)
 	remove  func(ctx context.Context, key, version string) error
 	probe   func(ctx context.Context, need secret.Access) error
+	batch   func(ctx context.Context, keys []string) []secret.Outcome
 	locate  func(key string) string
 	print   func() string
+
+	reference func(ctx context.Context, ref secret.Reference) (secret.Item, error)
+	segments  func(path string) ([]string, error)
+	prefix    func() []string
+	place     func(ref secret.Reference) string
 }
 
 // honest returns a fake that behaves.
@@ -33,7 +39,8 @@ func honest() *fake {
 	m := memory.New()
 	return &fake{
 		Backend: m, get: m.Get, set: m.Set, del: m.Delete, read: m.Read, create: m.Create, replace: m.Replace, remove: m.RemoveVersion,
-		probe: m.Probe, locate: m.Locate, print: m.String,
+		probe: m.Probe, batch: m.ReadBatch, locate: m.Locate, print: m.String,
+		reference: m.ReadReference, segments: m.ReferenceSegments, prefix: m.ReferencePrefix, place: m.LocateReference,
 	}
 }
 
@@ -50,9 +57,18 @@ func (f *fake) Replace(ctx context.Context, key, value, owner, ifVersion string)
 func (f *fake) RemoveVersion(ctx context.Context, key, version string) error {
 	return f.remove(ctx, key, version)
 }
+func (f *fake) ReadBatch(ctx context.Context, keys []string) []secret.Outcome {
+	return f.batch(ctx, keys)
+}
 func (f *fake) Probe(ctx context.Context, need secret.Access) error { return f.probe(ctx, need) }
 func (f *fake) Locate(key string) string                            { return f.locate(key) }
-func (f *fake) Format(s fmt.State, _ rune)                          { _, _ = s.Write([]byte(f.print())) }
+func (f *fake) ReadReference(ctx context.Context, ref secret.Reference) (secret.Item, error) {
+	return f.reference(ctx, ref)
+}
+func (f *fake) ReferenceSegments(path string) ([]string, error) { return f.segments(path) }
+func (f *fake) ReferencePrefix() []string                       { return f.prefix() }
+func (f *fake) LocateReference(ref secret.Reference) string     { return f.place(ref) }
+func (f *fake) Format(s fmt.State, _ rune)                      { _, _ = s.Write([]byte(f.print())) }
 
 // rewrite makes the fake store each key and value as change makes them.
 func (f *fake) rewrite(changeKey, changeValue func(string) string) *fake {
@@ -98,6 +114,28 @@ func (f *fake) fail(change func(err error, key, value string) error) *fake {
 	}
 	f.remove = func(ctx context.Context, key, version string) error {
 		return change(m.RemoveVersion(ctx, key, version), key, "")
+	}
+	f.batch = func(ctx context.Context, keys []string) []secret.Outcome {
+		outcomes := m.ReadBatch(ctx, keys)
+		for i, key := range keys {
+			outcomes[i].Err = change(outcomes[i].Err, key, "")
+		}
+		return outcomes
+	}
+	return f.failReferences(func(err error, ref, _ string) error { return change(err, ref, "") })
+}
+
+// failReferences passes every error of ReadReference through change, which gets what is
+// stored at the path too.
+func (f *fake) failReferences(change func(err error, ref, stored string) error) *fake {
+	m := f.Backend
+	f.reference = func(ctx context.Context, ref secret.Reference) (secret.Item, error) {
+		item, err := m.ReadReference(ctx, ref)
+		whole, _ := m.ReadReference(context.Background(), secret.Reference{Path: ref.Path})
+		if err = change(err, ref.String(), whole.Value.Reveal()); err != nil {
+			return secret.Item{}, err
+		}
+		return item, nil
 	}
 	return f
 }

@@ -34,7 +34,7 @@ func (s *suite) itemPrinted(t *testing.T, b secret.OwnedBackend) {
 }
 
 func (s *suite) locate(t *testing.T, b secret.SecretBackend) {
-	l := b.(secret.Locator)
+	l := secret.CapabilitiesOf(b).Locator
 	provider := s.prefix()
 	key := provider + "/client_id"
 	at, other, above := l.Locate(key), l.Locate(provider+"/client_secret"), l.Locate(provider)
@@ -48,7 +48,7 @@ func (s *suite) locate(t *testing.T, b secret.SecretBackend) {
 
 func (s *suite) probe(t *testing.T, b secret.SecretBackend) {
 	for _, need := range []secret.Access{secret.ReadOnly, secret.ReadWrite} {
-		if err := b.(secret.Prober).Probe(bounded(t), need); err != nil {
+		if err := secret.CapabilitiesOf(b).Prober.Probe(bounded(t), need); err != nil {
 			t.Errorf("Probe(%d): %v", need, err)
 		}
 	}
@@ -57,7 +57,7 @@ func (s *suite) probe(t *testing.T, b secret.SecretBackend) {
 func (s *suite) probeEnded(t *testing.T, b secret.SecretBackend) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	wantOnly(t, b.(secret.Prober).Probe(ctx, secret.ReadWrite), context.Canceled, "Probe with a ctx that has ended")
+	wantOnly(t, secret.CapabilitiesOf(b).Prober.Probe(ctx, secret.ReadWrite), context.Canceled, "Probe with a ctx that has ended")
 }
 
 // troubles proves what needs a store in trouble.
@@ -83,8 +83,11 @@ func (s *suite) trouble(t *testing.T, b secret.SecretBackend, want error) {
 		s.wantNamed(t, c, key, err, "a store in trouble")
 		wantNoTrace(t, c.name, err, value)
 	}
-	if p, ok := b.(secret.Prober); ok {
+	if p := secret.CapabilitiesOf(b).Prober; p != nil {
 		wantOnly(t, p.Probe(bounded(t), secret.ReadWrite), want, "Probe")
+	}
+	if s.references != nil {
+		s.referenceTrouble(t, b, want)
 	}
 }
 
@@ -103,16 +106,22 @@ func (s *suite) limitsFirst(t *testing.T, b secret.SecretBackend) {
 			wantOnly(t, c.do(bounded(t), key, "value", "no owner"), secret.ErrInvalid, c.name+" for an illegal owner")
 		}
 	}
+	if s.references != nil {
+		s.referenceIllegal(t, b)
+	}
 }
 
 // stall checks that calls to a store that does not answer end when their ctx does.
 func (s *suite) stall(t *testing.T, b secret.SecretBackend) {
 	key := s.prefix() + "/client_secret"
 	all := calls(b)
-	if p, ok := b.(secret.Prober); ok {
+	if p := secret.CapabilitiesOf(b).Prober; p != nil {
 		all = append(all, call{name: "Probe", do: func(ctx context.Context, _, _, _ string) error {
 			return p.Probe(ctx, secret.ReadWrite)
 		}})
+	}
+	if s.references != nil {
+		all = append(all, s.referenceCall(b))
 	}
 	for _, c := range all {
 		for _, want := range []error{context.Canceled, context.DeadlineExceeded} {

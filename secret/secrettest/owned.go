@@ -31,8 +31,8 @@ var ownedTests = []subtest{
 
 func owned(run func(*suite, *testing.T, secret.OwnedBackend)) func(*suite, *testing.T, secret.SecretBackend) {
 	return func(s *suite, t *testing.T, b secret.SecretBackend) {
-		o, ok := b.(secret.OwnedBackend)
-		if !ok {
+		o := secret.CapabilitiesOf(b).Owned
+		if o == nil {
 			t.Fatal("the backend of this subtest is no OwnedBackend; that of another was")
 		}
 		run(s, t, o)

@@ -12,10 +12,10 @@
 //		}, secrettest.WithName("mystore"))
 //	}
 //
-// If the backend implements [secret.OwnedBackend], [secret.VersionRemover],
-// [secret.Locator] or [secret.Prober], their contracts are proved too. What needs a
-// store in trouble is proved where an option provides one. Run it with the race
-// detector on.
+// What [secret.CapabilitiesOf] finds of [secret.OwnedBackend], [secret.VersionRemover],
+// [secret.BatchReader], [secret.Locator] and [secret.Prober] is proved too. What needs a
+// store in trouble is proved where an option provides one, and that of a
+// [secret.ReferenceReader] with WithReferences. Run it with the race detector on.
 package secrettest
 
 import (
@@ -23,6 +23,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -63,20 +64,22 @@ func Run(t *testing.T, n New, opts ...Option) {
 	for _, o := range opts {
 		o(s)
 	}
-	tests := basicTests
-	b := n(t)
-	if _, ok := b.(secret.OwnedBackend); ok {
-		tests = append(tests[:len(tests):len(tests)], ownedTests...)
-		tests = append(tests, versionTests...) // a copy already
+	can := secret.CapabilitiesOf(n(t))
+	if s.references != nil && can.References == nil {
+		t.Fatalf("the backend is no secret.ReferenceReader, as WithReferences says")
 	}
-	if _, ok := b.(secret.VersionRemover); ok {
-		tests = append(tests[:len(tests):len(tests)], removerTests...)
-	}
-	if _, ok := b.(secret.Locator); ok {
-		tests = append(tests[:len(tests):len(tests)], locatorTests...)
-	}
-	if _, ok := b.(secret.Prober); ok {
-		tests = append(tests[:len(tests):len(tests)], proberTests...)
+	tests := slices.Clone(basicTests)
+	for _, more := range []struct {
+		tests []subtest
+		can   bool
+	}{
+		{ownedTests, can.Owned != nil}, {versionTests, can.Owned != nil}, {removerTests, can.Versions != nil},
+		{locatorTests, can.Locator != nil}, {proberTests, can.Prober != nil}, {batchTests, can.Batch != nil},
+		{referenceTests, s.references != nil},
+	} {
+		if more.can {
+			tests = append(tests, more.tests...)
+		}
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.run(s, t, n(t)) })
@@ -124,6 +127,7 @@ type suite struct {
 	counter atomic.Int64
 
 	unreachable, denied, stalled New
+	references                   *References
 }
 
 func random() string {

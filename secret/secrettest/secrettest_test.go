@@ -43,7 +43,7 @@ func TestBrokenBackendsAreCaught(t *testing.T) {
 		t.Fatalf("the child has not run the suite:\n%s", out.String())
 	}
 	proves := map[string]bool{}
-	for _, b := range slices.Concat(brokenBackends, brokenOwned, troubled) {
+	for _, b := range slices.Concat(brokenBackends, brokenOwned, brokenBatch, brokenReferences, troubled) {
 		for _, name := range b.fails {
 			if got := results[b.name][name]; got != "FAIL" {
 				t.Errorf("%s is not caught by %s (%q)", b.name, name, got)
@@ -72,10 +72,11 @@ func TestInChild(t *testing.T) {
 		t.Parallel()
 		secrettest.Run(t, func(*testing.T) secret.SecretBackend { return honest() }, inOrder("")...)
 	})
-	for _, b := range slices.Concat(brokenBackends, brokenOwned) {
+	for _, b := range slices.Concat(brokenBackends, brokenOwned, brokenBatch, brokenReferences) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			secrettest.Run(t, func(*testing.T) secret.SecretBackend { return b.fake() }, secrettest.WithName(memory.Name))
+			secrettest.Run(t, func(*testing.T) secret.SecretBackend { return b.fake() },
+				secrettest.WithName(memory.Name), secrettest.WithReferences(placing))
 		})
 	}
 	for _, b := range troubled {
@@ -103,7 +104,7 @@ func inOrder(name string) []secrettest.Option {
 			if errors.Is(err, secret.ErrInvalid) && name != "AsksTheNetworkFirst" {
 				return err
 			}
-			return fmt.Errorf("memory: get, set, delete, create, replace or remove %s: %w", key, sentinel)
+			return fmt.Errorf("memory: get, read, set, delete, create, replace or remove %s: %w", key, sentinel)
 		})
 		f.probe = func(context.Context, secret.Access) error { return sentinel }
 		return f
@@ -123,6 +124,7 @@ func inOrder(name string) []secrettest.Option {
 		secrettest.WithUnreachable(unreachable),
 		secrettest.WithDenied(inTrouble(denied)),
 		secrettest.WithStalled(inTrouble(stalled)),
+		secrettest.WithReferences(placing),
 	}
 }
 
@@ -134,5 +136,16 @@ func sentinelFor(name, flaw string, right error) error {
 }
 
 func TestAWrappedBackendConforms(t *testing.T) {
-	secrettest.Run(t, func(*testing.T) secret.SecretBackend { return memory.NewFaulty(memory.New()) }, secrettest.WithName(memory.Name))
+	secrettest.Run(t, func(*testing.T) secret.SecretBackend {
+		m := memory.New()
+		return wrapped{memory.NewFaulty(m), m}
+	}, secrettest.WithName(memory.Name), secrettest.WithReferences(placing))
 }
+
+// wrapped is a Faulty whose store is at hand.
+type wrapped struct {
+	*memory.Faulty
+	store *memory.Backend
+}
+
+func (w wrapped) Place(path, value string) (string, error) { return w.store.Place(path, value) }

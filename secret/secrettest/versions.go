@@ -17,9 +17,19 @@ var versionTests = []subtest{
 
 // The sentences that a VersionRemover keeps.
 var removerTests = []subtest{
-	{"RemoveVersionRemovesTheNewest", owned((*suite).removeNewest)},
-	{"RemoveVersionLeavesANewerOne", owned((*suite).removeOlder)},
-	{"RemoveVersionOfAMissingVersionIsNil", owned((*suite).removeMissing)},
+	{"RemoveVersionRemovesTheNewest", remover((*suite).removeNewest)},
+	{"RemoveVersionLeavesANewerOne", remover((*suite).removeOlder)},
+	{"RemoveVersionOfAMissingVersionIsNil", remover((*suite).removeMissing)},
+}
+
+func remover(run func(*suite, *testing.T, secret.OwnedBackend, secret.VersionRemover)) func(*suite, *testing.T, secret.SecretBackend) {
+	return func(s *suite, t *testing.T, b secret.SecretBackend) {
+		can := secret.CapabilitiesOf(b)
+		if can.Owned == nil || can.Versions == nil {
+			t.Fatal("the backend of this subtest is no OwnedBackend and VersionRemover; that of another was")
+		}
+		run(s, t, can.Owned, can.Versions)
+	}
 }
 
 // first creates a key and returns its version. It ends a test that needs versions
@@ -100,18 +110,18 @@ func (s *suite) replaceRace(t *testing.T, b secret.OwnedBackend) {
 	}
 }
 
-func mustRemove(t *testing.T, b secret.OwnedBackend, key, version string) {
+func mustRemove(t *testing.T, b secret.VersionRemover, key, version string) {
 	t.Helper()
-	if err := b.(secret.VersionRemover).RemoveVersion(bounded(t), key, version); err != nil {
+	if err := b.RemoveVersion(bounded(t), key, version); err != nil {
 		t.Fatalf("RemoveVersion(%s, %s): %v", key, version, err)
 	}
 }
 
-func (s *suite) removeNewest(t *testing.T, b secret.OwnedBackend) {
+func (s *suite) removeNewest(t *testing.T, b secret.OwnedBackend, r secret.VersionRemover) {
 	key, version := s.first(t, b)
 	for range 2 { // the only one, and one that followed another
 		for range 2 {
-			mustRemove(t, b, key, version)
+			mustRemove(t, r, key, version)
 			wantMissing(t, b, key)
 		}
 		version = mustCreate(t, b, key, "again", "owner-b")
@@ -120,19 +130,19 @@ func (s *suite) removeNewest(t *testing.T, b secret.OwnedBackend) {
 	}
 }
 
-func (s *suite) removeOlder(t *testing.T, b secret.OwnedBackend) {
+func (s *suite) removeOlder(t *testing.T, b secret.OwnedBackend, r secret.VersionRemover) {
 	key, version := s.first(t, b)
 	second := mustReplace(t, b, key, "second", "owner-b")
-	mustRemove(t, b, key, version)
+	mustRemove(t, r, key, version)
 	wantItem(t, b, key, "second", "owner-b", second)
 	mustSet(t, b, key, "third")
-	mustRemove(t, b, key, second)
+	mustRemove(t, r, key, second)
 	wantValue(t, b, key, "third")
 }
 
-func (s *suite) removeMissing(t *testing.T, b secret.OwnedBackend) {
+func (s *suite) removeMissing(t *testing.T, b secret.OwnedBackend, r secret.VersionRemover) {
 	key, version := s.first(t, b)
 	mustDelete(t, b, key)
-	mustRemove(t, b, key, version)
+	mustRemove(t, r, key, version)
 	wantMissing(t, b, key)
 }

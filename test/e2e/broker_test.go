@@ -106,6 +106,7 @@ func base() env {
 // process is a running broker.
 type process struct {
 	t    *testing.T
+	env  env
 	cmd  *exec.Cmd
 	URL  string
 	log  *servers.Log
@@ -118,7 +119,7 @@ type process struct {
 
 // in returns p for a subtest, which must not fail its parent's t.
 func (p *process) in(t *testing.T) *process {
-	return &process{t: t, cmd: p.cmd, URL: p.URL, log: p.log, done: p.done, failures: p.failures}
+	return &process{t: t, env: p.env, cmd: p.cmd, URL: p.URL, log: p.log, done: p.done, failures: p.failures}
 }
 
 // start runs the broker and waits until it listens.
@@ -143,7 +144,7 @@ func launch(t *testing.T, e env, args ...string) *process {
 	if len(args) == 0 {
 		args = []string{"serve"}
 	}
-	p := &process{t: t, cmd: exec.Command(path, args...), log: &servers.Log{}, done: make(chan struct{}), failures: &servers.Log{}}
+	p := &process{t: t, env: e, cmd: exec.Command(path, args...), log: &servers.Log{}, done: make(chan struct{}), failures: &servers.Log{}}
 	p.cmd.Env = e.list()
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log

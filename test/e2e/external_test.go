@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 
@@ -9,17 +8,6 @@ import (
 
 	"github.com/nexus-broker/nexus-broker/test/servers"
 )
-
-// put stores fields as a person does with "vault kv put".
-func (v proxiedVault) put(key string, fields map[string]any) {
-	v.Write("secret/data/"+v.prefix()+"/"+key, map[string]any{"data": fields})
-}
-
-// prefix is where the world's credentials lie below the mount.
-func (v proxiedVault) prefix() string { return strings.TrimPrefix(v.world.location, "secret/") }
-
-// path is what an administrator is told.
-func (v proxiedVault) path(key string) string { return v.world.location + "/" + key }
 
 // details returns the paths that an answer names.
 func (a answer) paths() []string {
@@ -33,193 +21,193 @@ func (a answer) paths() []string {
 	return paths
 }
 
-// TestExternalCredentials: what somebody else has put into the vault is adopted,
+// TestExternalCredentials: what somebody else has put into the backend is adopted,
 // used, and left alone for ever.
 func TestExternalCredentials(t *testing.T) {
 	t.Parallel()
-	c := newCanary()
-	client := confidentialClient(c)
-	v := newProxiedVault(t, nil)
-	op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
-	b := start(t, v.world.env)
-	for name, fields := range map[string][2]string{
-		"as-the-broker-writes": {"value", "value"},
-		"as-a-person-writes":   {"client_id", "client_secret"},
+	forExternals(t, func(t *testing.T, x external) {
+		c := newCanary()
+		client := confidentialClient(c)
+		op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
+		b := start(t, x.env)
+		for way, store := range x.ways {
+			t.Run(way, func(t *testing.T) {
+				name := strings.ReplaceAll(way, " ", "-")
+				store(t, name+"/client_id", client.ID)
+				store(t, name+"/client_secret", client.Secret)
+				x.adopt(t, b.in(t), op, name, client)
+			})
+		}
+		c.checkBroker(t, b)
+	})
+}
+
+// adopt registers what is there already, and tries everything that might change it.
+func (x external) adopt(t *testing.T, b *process, op *servers.OIDCServer, name string, client servers.OIDCClient) {
+	bare := servers.OIDCClient{Auth: client.Auth}
+	before := []any{x.history(t, name+"/client_id"), x.history(t, name+"/client_secret")}
+	id := b.call("POST", "/providers", profileOf(op, name, bare)).want(201).text("id")
+	stored := b.call("GET", "/providers/"+id, nil).want(200).object()
+	require.NotContains(t, stored, "client_id")
+	require.NotContains(t, stored, "client_secret")
+	require.Equal(t, map[string]any{"backend": x.env["SECRET_BACKEND"], "managed": false, "state": "ready",
+		"location": x.path(name), "generation": 1.0}, stored["credentials"])
+	b.refresh(b.connect(id)).want(200)
+
+	// Nothing changes them; everything else of the profile can be changed.
+	for _, change := range []map[string]any{
+		{"client_secret": "CANARY-new"}, {"client_id": "CANARY-new"},
+		{"client_id": "CANARY-new", "client_secret": "CANARY-new"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			b := b.in(t)
-			v.put(name+"/client_id", map[string]any{fields[0]: client.ID, "note": "not ours"})
-			v.put(name+"/client_secret", map[string]any{fields[1]: client.Secret})
-			bare := servers.OIDCClient{Auth: client.Auth}
-			id := b.call("POST", "/providers", profileOf(op, name, bare)).want(201).text("id")
-			stored := b.call("GET", "/providers/"+id, nil).want(200).object()
-			require.NotContains(t, stored, "client_id")
-			require.NotContains(t, stored, "client_secret")
-			require.Equal(t, map[string]any{"backend": "hashicorp-vault", "managed": false, "state": "ready",
-				"location": v.path(name), "generation": 1.0}, stored["credentials"])
-			b.refresh(b.connect(id)).want(200)
-
-			// Nothing changes them; everything else of the profile can be changed.
-			for _, change := range []map[string]any{
-				{"client_secret": "CANARY-new"}, {"client_id": "CANARY-new"},
-				{"client_id": "CANARY-new", "client_secret": "CANARY-new"},
-			} {
-				b.call("PATCH", "/providers/"+id, change).want(409, "credentials_external")
-			}
-			whole := profileOf(op, name, client)["profile"]
-			b.call("PUT", "/providers/"+id, whole).want(409, "credentials_external")
-			b.call("PATCH", "/providers/"+id, map[string]any{"name": name + "-moved"}).want(409, "credentials_external")
-			b.call("PATCH", "/providers/"+id, map[string]any{"description": "new"}).want(200)
-			b.call("PUT", "/providers/"+id, profileOf(op, name, bare)["profile"]).want(200)
-
-			versions := v.Read("secret/metadata/" + v.prefix() + "/" + name + "/client_secret")["data"]
-			b.call("DELETE", "/providers/"+id, nil).want(200)
-			require.Equal(t, versions, v.Read("secret/metadata/" + v.prefix() + "/" + name + "/client_secret")["data"], "the secret has been touched")
-			require.NotNil(t, v.Read("secret/data/"+v.prefix()+"/"+name+"/client_id"))
-			b.call("POST", "/providers", profileOf(op, name, bare)).want(201)
-		})
+		b.call("PATCH", "/providers/"+id, change).want(409, "credentials_external")
 	}
-	c.checkBroker(t, b)
+	whole := profileOf(op, name, client)["profile"]
+	b.call("PUT", "/providers/"+id, whole).want(409, "credentials_external")
+	b.call("PATCH", "/providers/"+id, map[string]any{"name": name + "-moved"}).want(409, "credentials_external")
+	b.call("PATCH", "/providers/"+id, map[string]any{"description": "new"}).want(200)
+	b.call("PUT", "/providers/"+id, profileOf(op, name, bare)["profile"]).want(200)
+
+	b.call("DELETE", "/providers/"+id, nil).want(200)
+	after := []any{x.history(t, name+"/client_id"), x.history(t, name+"/client_secret")}
+	require.Equal(t, before, after, "the secrets have been touched")
+	b.call("POST", "/providers", profileOf(op, name, bare)).want(201)
 }
 
 // TestExternalCredentialsMissing: who registers without credentials is told exactly
 // where they are expected.
 func TestExternalCredentialsMissing(t *testing.T) {
 	t.Parallel()
-	c := newCanary()
-	client := confidentialClient(c)
-	v := newProxiedVault(t, nil)
-	b := start(t, v.world.env)
-	post := func(name, authHeader string) answer {
-		return b.call("POST", "/providers", map[string]any{"profile": map[string]any{
-			"name": name, "auth_url": "https://op.test/a", "token_url": "https://op.test/t", "auth_header": authHeader}})
-	}
-	a := post("none", "").want(409, "credentials_not_found")
-	require.Equal(t, []string{v.path("none/client_id"), v.path("none/client_secret")}, a.paths())
-	require.Contains(t, a.text("message"), v.path("none/client_id")+" and "+v.path("none/client_secret"))
+	forExternals(t, func(t *testing.T, x external) {
+		c := newCanary()
+		client := confidentialClient(c)
+		b := start(t, x.env)
+		post := func(name, authHeader string) answer {
+			return b.call("POST", "/providers", map[string]any{"profile": map[string]any{
+				"name": name, "auth_url": "https://op.test/a", "token_url": "https://op.test/t", "auth_header": authHeader}})
+		}
+		a := post("none", "").want(409, "credentials_not_found")
+		require.Equal(t, []string{x.path("none/client_id"), x.path("none/client_secret")}, a.paths())
+		require.Contains(t, a.text("message"), x.path("none/client_id")+" and "+x.path("none/client_secret"))
 
-	v.put("half/client_id", map[string]any{"value": client.ID})
-	a = post("half", "").want(409, "credentials_not_found")
-	require.Equal(t, []string{v.path("half/client_secret")}, a.paths())
-	require.NotContains(t, a.text("message"), "half/client_id")
+		x.put(t, "half/client_id", client.ID)
+		a = post("half", "").want(409, "credentials_not_found")
+		require.Equal(t, []string{x.path("half/client_secret")}, a.paths())
+		require.NotContains(t, a.text("message"), x.path("half/client_id"))
 
-	// A public client needs no secret.
-	post("half", "none").want(201)
+		// A public client needs no secret.
+		post("half", "none").want(201)
 
-	// One that was there and has been deleted is missing as well.
-	v.put("gone/client_id", map[string]any{"value": client.ID})
-	v.put("gone/client_secret", map[string]any{"value": client.Secret})
-	v.Remove("secret/data/" + v.prefix() + "/gone/client_secret")
-	a = post("gone", "").want(409, "credentials_not_found")
-	require.Equal(t, []string{v.path("gone/client_secret")}, a.paths())
+		// One that was there and has been deleted is missing as well.
+		x.put(t, "gone/client_id", client.ID)
+		x.put(t, "gone/client_secret", client.Secret)
+		x.remove(t, "gone/client_secret")
+		a = post("gone", "").want(409, "credentials_not_found")
+		require.Equal(t, []string{x.path("gone/client_secret")}, a.paths())
 
-	// What is there and cannot be read as a credential is no missing one; the fields
-	// are named, their values are not.
-	v.put("odd/client_id", map[string]any{"value": client.ID})
-	v.put("odd/client_secret", map[string]any{"password": client.Secret})
-	a = post("odd", "").want(502, "credentials_invalid")
-	require.Contains(t, a.text("message"), v.path("odd"))
+		// What is there and cannot be read as a credential is no missing one.
+		x.put(t, "odd/client_id", client.ID)
+		x.odd(t, "odd/client_secret")
+		a = post("odd", "").want(502, "credentials_invalid")
+		require.Contains(t, a.text("message"), x.path("odd"))
 
-	// The names are free.
-	for _, name := range []string{"none", "gone", "odd"} {
-		v.put(name+"/client_id", map[string]any{"value": client.ID})
-		v.put(name+"/client_secret", map[string]any{"value": client.Secret})
-		post(name, "").want(201)
-	}
-	c.checkBroker(t, b)
+		// The names are free.
+		for _, name := range []string{"none", "gone", "odd"} {
+			x.put(t, name+"/client_id", client.ID)
+			x.put(t, name+"/client_secret", client.Secret)
+			post(name, "").want(201)
+		}
+		c.checkBroker(t, b)
+	})
 }
 
 // TestExternalCredentialsAreNotOverwritten: a value that the broker did not write
 // stops a registration with credentials, and stays as it is.
 func TestExternalCredentialsAreNotOverwritten(t *testing.T) {
 	t.Parallel()
-	c := newCanary()
-	client := confidentialClient(c)
-	v := newProxiedVault(t, nil)
-	op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
-	b := start(t, v.world.env)
-	for _, present := range [][]string{{"client_id"}, {"client_secret"}, {"client_id", "client_secret"}} {
-		name := "held-" + strings.ReplaceAll(strings.Join(present, "-"), "_", "-")
-		for _, value := range present {
-			v.put(name+"/"+value, map[string]any{"value": "CANARY-of-somebody-else"})
-		}
+	forExternals(t, func(t *testing.T, x external) {
+		c := newCanary()
+		client := confidentialClient(c)
 		c.protect("somebody else's value", "CANARY-of-somebody-else")
-		a := b.call("POST", "/providers", profileOf(op, name, client)).want(409, "credentials_exist")
-		require.Contains(t, a.text("message"), v.path(name))
-		for _, value := range []string{"client_id", "client_secret"} {
-			held := v.world.look(t, name+"/"+value)
-			if strings.Contains(strings.Join(present, " "), value) {
-				require.Equal(t, "CANARY-of-somebody-else", held)
-			} else {
-				require.Empty(t, held, "the broker has left its own value")
+		op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
+		b := start(t, x.env)
+		for _, present := range [][]string{{"client_id"}, {"client_secret"}, {"client_id", "client_secret"}} {
+			name := "held-" + strings.ReplaceAll(strings.Join(present, "-"), "_", "-")
+			for _, value := range present {
+				x.put(t, name+"/"+value, "CANARY-of-somebody-else")
+			}
+			a := b.call("POST", "/providers", profileOf(op, name, client)).want(409, "credentials_exist")
+			require.Contains(t, a.text("message"), x.path(name))
+			for _, value := range []string{"client_id", "client_secret"} {
+				held := x.look(t, name+"/"+value)
+				if strings.Contains(strings.Join(present, " "), value) {
+					require.Equal(t, "CANARY-of-somebody-else", held)
+				} else {
+					require.Empty(t, held, "the broker has left its own value")
+				}
 			}
 		}
-	}
-	// A rename does not overwrite either.
-	v.put("taken/client_secret", map[string]any{"value": "CANARY-of-somebody-else"})
-	moving := b.register(op, "moving", client)
-	b.call("PATCH", "/providers/"+moving.id, map[string]any{"name": "taken"}).want(409, "credentials_exist")
-	require.Equal(t, "CANARY-of-somebody-else", v.world.look(t, "taken/client_secret"))
-	v.world.gone(t, "taken/client_id")
-	b.refresh(b.connect(moving.id)).want(200)
-	// Nor does a rename leave anything behind, where it succeeds.
-	b.call("PATCH", "/providers/"+moving.id, map[string]any{"name": "moved"}).want(200)
-	v.world.gone(t, "moving/client_id")
-	v.world.gone(t, "moving/client_secret")
-	require.Equal(t, client.Secret, v.world.look(t, "moved/client_secret"))
-	b.connect(moving.id)
-	c.checkBroker(t, b)
+		// A rename does not overwrite either.
+		x.put(t, "taken/client_secret", "CANARY-of-somebody-else")
+		moving := b.register(op, "moving", client)
+		b.call("PATCH", "/providers/"+moving.id, map[string]any{"name": "taken"}).want(409, "credentials_exist")
+		require.Equal(t, "CANARY-of-somebody-else", x.look(t, "taken/client_secret"))
+		x.gone(t, "taken/client_id")
+		b.refresh(b.connect(moving.id)).want(200)
+		// Nor does a rename leave anything behind, where it succeeds.
+		b.call("PATCH", "/providers/"+moving.id, map[string]any{"name": "moved"}).want(200)
+		x.gone(t, "moving/client_id")
+		x.gone(t, "moving/client_secret")
+		require.Equal(t, client.Secret, x.look(t, "moved/client_secret"))
+		b.connect(moving.id)
+		c.checkBroker(t, b)
+	})
 }
 
-// TestExternalReadOnly: with a token that may only read, everything works, and the
-// vault never sees an attempt to write.
+// TestExternalReadOnly: with a login that may only read, everything works, and the
+// backend never sees an attempt to write.
 func TestExternalReadOnly(t *testing.T) {
 	t.Parallel()
-	c := newCanary()
-	client := confidentialClient(c)
-	v := newProxiedVault(t, nil)
-	v.Policy("reader", `path "secret/data/nexus/providers/*" { capabilities = ["read"] }`)
-	token := v.Token([]string{"reader"}, nil)
-	c.protect("Vault token", token)
-	op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
-	b := start(t, v.world.env.with(env{"SECRET_READ_ONLY": "true", "VAULT_TOKEN": token}))
-	require.NotContains(t, b.log.String(), "start-up check of the secret backend failed")
-	b.waitReady(t, "ready", "ok")
+	forExternals(t, func(t *testing.T, x external) {
+		c := newCanary()
+		client := confidentialClient(c)
+		op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
+		x.env = x.env.with(x.reader)
+		x.protectLogin(c)
+		x.forget()
+		b := start(t, x.env.with(env{"SECRET_READ_ONLY": "true"}))
+		require.NotContains(t, b.log.String(), "start-up check of the secret backend failed")
+		b.waitReady(t, "ready", "ok")
+		written := x.wrote()
+		require.Empty(t, written)
 
-	v.put("flow/client_id", map[string]any{"client_id": client.ID})
-	v.put("flow/client_secret", map[string]any{"client_secret": client.Secret})
-	b.call("POST", "/providers", profileOf(op, "flow", client)).want(409, "credentials_external")
-	bare := servers.OIDCClient{Auth: client.Auth}
-	provider := b.call("POST", "/providers", profileOf(op, "flow", bare)).want(201).text("id")
-	connection := b.connect(provider)
-	b.refresh(connection).want(200)
-	const rotated = "CANARY-rotated-secret"
-	c.protect("rotated client secret", rotated)
-	op.SetSecret(t, client.ID, rotated)
-	v.put("flow/client_secret", map[string]any{"client_secret": rotated})
-	b.refresh(connection).want(200)
-	b.call("PATCH", "/providers/"+provider, map[string]any{"client_secret": "CANARY-new"}).want(409, "credentials_external")
-	b.call("PATCH", "/providers/"+provider, map[string]any{"description": "x"}).want(200)
-	v.put("renamed/client_id", map[string]any{"client_id": client.ID})
-	v.put("renamed/client_secret", map[string]any{"client_secret": rotated})
-	b.call("PATCH", "/providers/"+provider, map[string]any{"name": "renamed"}).want(200)
-	b.refresh(connection).want(200)
-	b.call("DELETE", "/providers/"+provider, nil).want(200)
-	b.token(connection).want(200)
-	require.Equal(t, map[string]any{"client_secret": rotated}, v.fields("renamed/client_secret"))
-
-	for _, r := range v.proxy.Requests() {
-		if r.Path == "/v1/sys/capabilities-self" { // a question, put with PUT
-			continue
+		store := func(provider, secret string) { // as a person does, which is no write of the broker's
+			x.put(t, provider+"/client_id", client.ID)
+			x.put(t, provider+"/client_secret", secret)
 		}
-		require.Equal(t, http.MethodGet, r.Method, "%s %s", r.Method, r.Path)
-	}
-	c.checkBroker(t, b)
-}
-
-// fields returns what a KV secret holds.
-func (v proxiedVault) fields(key string) map[string]any {
-	data, _ := v.Read("secret/data/" + v.prefix() + "/" + key)["data"].(map[string]any)
-	fields, _ := data["data"].(map[string]any)
-	return fields
+		store("flow", client.Secret)
+		store("renamed", client.Secret)
+		x.forget()
+		b.call("POST", "/providers", profileOf(op, "flow", client)).want(409, "credentials_external")
+		bare := servers.OIDCClient{Auth: client.Auth}
+		provider := b.call("POST", "/providers", profileOf(op, "flow", bare)).want(201).text("id")
+		connection := b.connect(provider)
+		b.refresh(connection).want(200)
+		written = append(written, x.wrote()...)
+		const rotated = "CANARY-rotated-secret"
+		c.protect("rotated client secret", rotated)
+		op.SetSecret(t, client.ID, rotated)
+		store("flow", rotated)
+		store("renamed", rotated)
+		x.forget()
+		b.refresh(connection).want(200)
+		b.call("PATCH", "/providers/"+provider, map[string]any{"client_secret": "CANARY-new"}).want(409, "credentials_external")
+		b.call("PATCH", "/providers/"+provider, map[string]any{"description": "x"}).want(200)
+		b.call("PATCH", "/providers/"+provider, map[string]any{"name": "renamed"}).want(200)
+		b.refresh(connection).want(200)
+		b.call("DELETE", "/providers/"+provider, nil).want(200)
+		b.token(connection).want(200)
+		require.Empty(t, append(written, x.wrote()...))
+		require.Equal(t, rotated, x.look(t, "renamed/client_secret"))
+		c.checkBroker(t, b)
+	})
 }

@@ -131,9 +131,11 @@ func userInfo(t *testing.T, op *servers.OIDCServer, accessToken string) int {
 
 // world is one combination of database and secret backend.
 type world struct {
-	name     string
-	env      env
-	location string // of what external worlds keep
+	name string
+	env  env
+	// path is where an external world keeps a key, or a provider, as its administrator
+	// names it.
+	path func(key string) string
 	// set stores a credential as an administrator of the backend does; nil: the
 	// backend has none, values change through the API.
 	set func(t *testing.T, key, value string)
@@ -173,7 +175,8 @@ func postgresWorld(t *testing.T, cluster *servers.Cluster) world {
 // vaultWorld is w with its credentials in a Vault.
 func vaultWorld(w world, name string, v *servers.VaultServer, mount string, version int, login env) world {
 	prefix := "nexus/providers/" + strings.ToLower(rand.Text()) // the worlds share a Vault
-	w.name, w.external, w.location = name, true, mount+"/"+prefix
+	w.name, w.external = name, true
+	w.path = func(key string) string { return mount + "/" + prefix + "/" + key }
 	w.env = w.env.with(env{"SECRET_BACKEND": "hashicorp-vault", "VAULT_ADDR": v.Addr, "VAULT_MOUNT": mount, "VAULT_PATH_PREFIX": prefix}).with(login)
 	path := func(kind, key string) string {
 		if version == 1 {
@@ -251,8 +254,7 @@ func TestFlow(t *testing.T) {
 			if w.external {
 				c.protect("client id", client.ID)
 			}
-			c.protect("Vault token", w.env["VAULT_TOKEN"])
-			c.protect("AppRole secret id", w.env["VAULT_SECRET_ID"])
+			w.protectLogin(c)
 			c.protect("encryption key", encryptionKey)
 			c.protect("state key", stateKey)
 
@@ -269,7 +271,7 @@ func TestFlow(t *testing.T) {
 				require.NotContains(t, profile.object(), "client_id")
 				stored := profile.object()["credentials"].(map[string]any)
 				require.Equal(t, w.env["SECRET_BACKEND"], stored["backend"])
-				require.Equal(t, w.location+"/flow", stored["location"])
+				require.Equal(t, w.path("flow"), stored["location"])
 				require.Equal(t, "ready", stored["state"])
 				require.Equal(t, true, stored["managed"])
 			} else {

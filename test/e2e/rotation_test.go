@@ -15,18 +15,21 @@ import (
 // refusal makes the broker read again.
 func TestRotation(t *testing.T) {
 	t.Parallel()
+	forExternals(t, testRotation)
+}
+
+func testRotation(t *testing.T, x external) {
 	c := newCanary()
 	client := confidentialClient(c)
-	v := newProxiedVault(t, nil)
 	op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
-	b := start(t, v.world.env.with(env{"SECRET_CACHE_TTL": "1h"}))
+	b := start(t, x.env.with(env{"SECRET_CACHE_TTL": "1h"}))
 	provider := b.register(op, "flow", client).id
 	connection := b.connect(provider)
 	rotate := func(secret string) { // at the provider
 		c.protect("rotated client secret", secret)
 		op.SetSecret(t, client.ID, secret)
 	}
-	store := func(secret string) { v.world.set(t, "flow/client_secret", secret) }
+	store := func(secret string) { x.set(t, "flow/client_secret", secret) }
 
 	t.Run("between consent and callback", func(t *testing.T) {
 		b := b.in(t)
@@ -75,18 +78,18 @@ func TestRotation(t *testing.T) {
 		b := b.in(t)
 		rotate("CANARY-rotated-4")
 		store("CANARY-rotated-4")
-		v.proxy.Down()
+		x.down()
 		b.refresh(connection).want(503, "secret_backend_unavailable")
 		b.token(connection).want(200)
-		v.proxy.Up()
+		x.up()
 		b.refresh(connection).want(200)
 	})
 	t.Run("taken away", func(t *testing.T) {
 		b := b.in(t)
 		rotate("CANARY-rotated-5")
-		v.Remove("secret/data/" + v.prefix() + "/flow/client_secret")
+		x.remove(t, "flow/client_secret")
 		a := b.refresh(connection).want(502, "credentials_not_found")
-		require.Equal(t, []string{v.path("flow/client_secret")}, a.paths())
+		require.Equal(t, []string{x.path("flow/client_secret")}, a.paths())
 		require.Equal(t, "credentials_missing", b.providerHealth(provider)["health_status"])
 		require.Equal(t, "missing", b.credentialsState(provider))
 		b.token(connection).want(200)
@@ -98,15 +101,14 @@ func TestRotation(t *testing.T) {
 		b := b.in(t)
 		rotate("CANARY-rotated-6")
 		b.call("PATCH", "/providers/"+provider, map[string]any{"client_secret": "CANARY-rotated-6"}).want(200)
-		require.Equal(t, "CANARY-rotated-6", v.world.look(t, "flow/client_secret"))
+		require.Equal(t, "CANARY-rotated-6", x.look(t, "flow/client_secret"))
 		before := op.TokenRequests(t, "refresh_token")
 		b.refresh(connection).want(200)
 		require.Equal(t, before+1, op.TokenRequests(t, "refresh_token"), "effective at once")
 		// The same values once more, as a manifest tool sends them, write nothing.
-		v.proxy.Forget()
+		x.forget()
 		b.call("PATCH", "/providers/"+provider, map[string]any{"client_id": client.ID, "client_secret": "CANARY-rotated-6"}).want(200)
-		require.Empty(t, v.proxy.Requests(writes("client_id")))
-		require.Empty(t, v.proxy.Requests(writes("client_secret")))
+		require.Empty(t, x.wrote())
 	})
 	c.checkBroker(t, b)
 }

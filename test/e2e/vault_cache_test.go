@@ -62,7 +62,7 @@ func TestVaultOutageIsBridged(t *testing.T) {
 	b.refresh(f.connection).want(200)
 
 	// A value that is gone is not bridged either.
-	f.Remove("secret/metadata/" + f.world.location[len("secret/"):] + "/flow/client_secret")
+	f.Remove("secret/metadata/" + f.prefix() + "/flow/client_secret")
 	eventually(t, "the missing secret is noticed", func() bool {
 		return b.call("POST", "/auth/consent-spec", consentFor(f.provider)).Status == 502
 	})

@@ -12,38 +12,6 @@ import (
 	"github.com/nexus-broker/nexus-broker/test/servers"
 )
 
-// readWrite is the policy of a broker that writes credentials.
-const readWrite = `
-path "secret/data/nexus/providers/*" { capabilities = ["create", "read", "update", "delete"] }
-path "secret/metadata/nexus/providers/*" { capabilities = ["read", "delete", "list"] }`
-
-// vaultTime is the SECRET_TIMEOUT of the tests that wait for it: short, and long
-// enough for a busy machine.
-const vaultTime = 3 * time.Second
-
-// proxiedVault is a Vault of the test's own behind a proxy that can break it, and a
-// world whose broker reaches it through the proxy.
-type proxiedVault struct {
-	*servers.VaultServer
-	proxy *servers.FaultProxy
-	world world
-}
-
-// newProxiedVault logs the broker in with a token of the policy readWrite, unless
-// login does it in another way.
-func newProxiedVault(t *testing.T, login env) proxiedVault {
-	t.Helper()
-	v := proxiedVault{VaultServer: servers.Vault(t)}
-	v.proxy = servers.NewFaultProxy(t, v.Addr)
-	v.Policy("nexus", readWrite)
-	if login == nil {
-		login = env{"VAULT_TOKEN": v.Token([]string{"nexus"}, nil)}
-	}
-	v.world = vaultWorld(sqliteWorld(t), "", v.VaultServer, "secret", 2, login)
-	v.world.env = v.world.env.with(env{"VAULT_ADDR": v.proxy.URL, "SECRET_TIMEOUT": vaultTime.String(), "SECRET_CACHE_TTL": "0"})
-	return v
-}
-
 // confidentialClient is a client of the authorization server whose credentials no
 // answer and no log may show.
 func confidentialClient(c *canary) servers.OIDCClient {
@@ -82,7 +50,7 @@ func consentFor(providerID string) map[string]any {
 		"scopes": []string{"openid", "offline_access", "email"}}
 }
 
-// fault is a way in which a Vault fails, and what callers of the broker are told.
+// fault is a way in which a backend fails, and what callers of the broker are told.
 type fault struct {
 	name       string
 	begin, end func()
@@ -92,45 +60,31 @@ type fault struct {
 	retryAfter int    // seconds; 0: no header
 }
 
-func (v proxiedVault) faults() []fault {
-	inject := func(f servers.Fault) func() { return func() { v.proxy.Inject(f) } }
-	outage := func(name string, begin, end func()) fault {
-		return fault{name, begin, end, 503, "secret_backend_unavailable", "unavailable", 5}
-	}
-	throttled := outage("throttled", inject(servers.Throttle(7*time.Second)), v.proxy.Heal)
-	throttled.retryAfter = 7
-	return []fault{
-		outage("sealed", v.Seal, v.Unseal),
-		outage("stopped", v.proxy.Down, v.proxy.Up),
-		outage("frozen", v.Pause, v.Resume),
-		outage("slow", inject(servers.Latency(10*vaultTime)), v.proxy.Heal),
-		outage("a page with 200", inject(servers.HTML(200)), v.proxy.Heal),
-		outage("a page with 502", inject(servers.HTML(502)), v.proxy.Heal),
-		outage("JSON of somebody else", inject(servers.Answer(200, "application/json", `{"data":{"data":{"value":"x"}}}`)), v.proxy.Heal),
-		outage("not found by a proxy", inject(servers.Answer(404, "application/json", `{"message":"no Route matched"}`)), v.proxy.Heal),
-		outage("connections cut", inject(servers.Drop()), v.proxy.Heal),
-		outage("throttled without a wait", inject(servers.Throttle(0)), v.proxy.Heal),
-		throttled,
-		{"policy taken away", func() { v.Policy("nexus", `path "none/*" { capabilities = ["read"] }`) }, func() { v.Policy("nexus", readWrite) },
-			502, "secret_backend_denied", "denied", 0},
+// protectLogin protects the broker's login to the backend.
+func (w world) protectLogin(c *canary) {
+	for _, name := range []string{"VAULT_TOKEN", "VAULT_SECRET_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} {
+		c.protect(name, w.env[name])
 	}
 }
 
-// TestVaultFaults breaks a Vault in every way, each time in the middle of a flow, and
-// mends it. One broker lives through it all.
-func TestVaultFaults(t *testing.T) {
+// TestBackendFaults breaks a backend in every way, each time in the middle of a flow,
+// and mends it. One broker lives through it all.
+func TestBackendFaults(t *testing.T) {
 	t.Parallel()
+	forExternals(t, testBackendFaults)
+}
+
+func testBackendFaults(t *testing.T, x external) {
 	c := newCanary()
 	client := confidentialClient(c)
-	v := newProxiedVault(t, nil)
-	c.protect("Vault token", v.world.env["VAULT_TOKEN"])
+	x.protectLogin(c)
 	op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
-	b := start(t, v.world.env)
+	b := start(t, x.env)
 	steady := b.register(op, "steady", client)
 	connection := b.connect(steady.id)
-	for i, f := range v.faults() {
+	for i, f := range x.faults {
 		t.Run(f.name, func(t *testing.T) {
-			broken := brokenVault{proxiedVault: v, fault: f, b: b.in(t), op: op, client: client,
+			broken := brokenBackend{external: x, fault: f, b: b.in(t), op: op, client: client,
 				steady: steady.id, connection: connection, number: strconv.Itoa(i)}
 			broken.test(t)
 		})
@@ -138,9 +92,9 @@ func TestVaultFaults(t *testing.T) {
 	c.checkBroker(t, b)
 }
 
-// brokenVault is one fault around one flow.
-type brokenVault struct {
-	proxiedVault
+// brokenBackend is one fault around one flow.
+type brokenBackend struct {
+	external
 	fault
 	b                  *process
 	op                 *servers.OIDCServer
@@ -149,7 +103,7 @@ type brokenVault struct {
 	number             string // makes names of its own
 }
 
-func (x brokenVault) test(t *testing.T) {
+func (x brokenBackend) test(t *testing.T) {
 	b, fresh, doomedName := x.b, "fresh-"+x.number, "doomed-"+x.number
 	doomed := b.register(x.op, doomedName, x.client).id
 	authURL, _ := b.begin(x.steady)
@@ -196,17 +150,17 @@ func (x brokenVault) test(t *testing.T) {
 	require.Equal(t, "success", b.callback(callback).Get("status"))
 	b.refresh(x.connection).want(200)
 	b.register(x.op, fresh, x.client)
-	require.Equal(t, x.client.ID, x.world.look(t, fresh+"/client_id"))
-	require.Equal(t, x.client.Secret, x.world.look(t, fresh+"/client_secret"))
+	require.Equal(t, x.client.ID, x.look(t, fresh+"/client_id"))
+	require.Equal(t, x.client.Secret, x.look(t, fresh+"/client_secret"))
 	again := x.client
 	again.ID = "CANARY-client-id of the successor"
 	b.register(x.op, doomedName, again)
-	require.Equal(t, again.ID, x.world.look(t, doomedName+"/client_id"))
+	require.Equal(t, again.ID, x.look(t, doomedName+"/client_id"))
 	b.waitReady(t, "ready", "ok")
 }
 
 // refused checks how the broker passes the fault on.
-func (x brokenVault) refused(t *testing.T, a answer, provider string) {
+func (x brokenBackend) refused(t *testing.T, a answer, provider string) {
 	t.Helper()
 	a.want(x.status, x.code)
 	wait := ""
@@ -214,8 +168,8 @@ func (x brokenVault) refused(t *testing.T, a answer, provider string) {
 		wait = strconv.Itoa(x.retryAfter)
 	}
 	require.Equal(t, wait, a.Header.Get("Retry-After"))
-	require.Contains(t, a.text("message"), "hashicorp-vault")
-	require.Contains(t, a.text("message"), x.world.location+"/"+provider)
+	require.Contains(t, a.text("message"), x.env["SECRET_BACKEND"])
+	require.Contains(t, a.text("message"), x.path(provider))
 }
 
 // atOnce calls the functions at the same time and returns what they return.
@@ -251,7 +205,7 @@ func (p *process) waitReady(t *testing.T, status, component string) {
 	components := last.object()["components"].(map[string]any)
 	require.Equal(t, "ok", components["database"].(map[string]any)["status"])
 	backend := components["secret_backend"].(map[string]any)
-	require.Equal(t, "hashicorp-vault", backend["backend"])
+	require.Equal(t, p.env["SECRET_BACKEND"], backend["backend"])
 	require.Equal(t, component, backend["status"])
 	since, err := time.Parse(time.RFC3339, backend["since"].(string))
 	require.NoError(t, err)
