@@ -70,13 +70,9 @@ func (all *backends) add(name string, b secret.SecretBackend, external bool, c c
 
 func openVault(c config.Secrets, m *metrics.Metrics, log *slog.Logger) (*hashicorpvault.VaultBackend, error) {
 	v := c.Vault
-	var login hashicorpvault.Login = hashicorpvault.TokenLogin{Token: v.Token, File: v.TokenFile}
-	if v.AuthMethod == config.VaultAppRole {
-		login = hashicorpvault.AppRoleLogin{Mount: v.AuthMount, RoleID: v.RoleID, SecretID: v.SecretID, SecretIDFile: v.SecretIDFile}
-	}
 	b, err := hashicorpvault.New(hashicorpvault.Config{
 		Address: v.Addr, Namespace: v.Namespace, AuthNamespace: v.AuthNamespace,
-		Mount: v.Mount, PathPrefix: v.PathPrefix, KVVersion: v.KVVersion, Login: login,
+		Mount: v.Mount, PathPrefix: v.PathPrefix, KVVersion: v.KVVersion, Login: vaultLogin(v),
 		TLS: hashicorpvault.TLS{
 			CACertFile: v.CACert, CACertDir: v.CAPath, CACertPEM: []byte(v.CACertBytes),
 			ClientCertFile: v.ClientCert, ClientKeyFile: v.ClientKey,
@@ -91,6 +87,28 @@ func openVault(c config.Secrets, m *metrics.Metrics, log *slog.Logger) (*hashico
 	}
 	m.RegisterTokenTTL(config.BackendVault, b.TokenTTL)
 	return b, nil
+}
+
+// vaultLogin returns the login that VAULT_AUTH_METHOD names, nil for none that is known.
+func vaultLogin(v config.Vault) hashicorpvault.Login {
+	switch v.AuthMethod {
+	case config.VaultToken:
+		return hashicorpvault.TokenLogin{Token: v.Token, File: v.TokenFile}
+	case config.VaultAppRole:
+		return hashicorpvault.AppRoleLogin{
+			Mount: v.AuthMount, RoleID: v.RoleID, SecretID: v.SecretID, SecretIDFile: v.SecretIDFile,
+			WrappedSecretID: v.SecretIDWrapped, WrappedSecretIDFile: v.SecretIDWrappedFile,
+		}
+	case config.VaultKubernetes:
+		return hashicorpvault.KubernetesLogin{Mount: v.AuthMount, Role: v.Role, TokenFile: v.TokenPath}
+	case config.VaultJWT:
+		return hashicorpvault.JWTLogin{Mount: v.AuthMount, Role: v.Role, File: v.TokenPath}
+	case config.VaultAWS:
+		return hashicorpvault.AWSLogin{Mount: v.AuthMount, Role: v.Role}
+	case config.VaultCert:
+		return hashicorpvault.CertLogin{Mount: v.AuthMount, Role: v.Role}
+	}
+	return nil
 }
 
 // checkBackend asks the selected backend, without writing, whether it will do. A

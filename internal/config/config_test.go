@@ -103,6 +103,50 @@ func TestVaultDefaults(t *testing.T) {
 	require.Equal(t, 2, v.KVVersion)
 }
 
+// Each login has a mount of its own by default, reads its own variables, and no others.
+func TestVaultLogins(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "jwt")
+	require.NoError(t, os.WriteFile(file, []byte("x\n"), 0o600))
+	cert, key := issue(t, dir, "client", time.Now().Add(time.Hour))
+	logins := map[string]struct {
+		env  string
+		want config.Vault
+	}{
+		"kubernetes": {"VAULT_K8S_ROLE=r|VAULT_K8S_TOKEN_PATH=" + file, config.Vault{Role: "r", TokenPath: file}},
+		"jwt":        {"VAULT_JWT_ROLE=r|VAULT_JWT_PATH=" + file, config.Vault{Role: "r", TokenPath: file}},
+		"aws":        {"VAULT_AWS_ROLE=r", config.Vault{Role: "r"}},
+		"cert":       {"VAULT_CERT_ROLE=r|VAULT_CLIENT_CERT=" + cert + "|VAULT_CLIENT_KEY=" + key, config.Vault{Role: "r", ClientCert: cert, ClientKey: key}},
+		"approle":    {"VAULT_ROLE_ID=r|VAULT_SECRET_ID_WRAPPED_FILE=" + file, config.Vault{RoleID: "r", SecretIDWrappedFile: file}},
+	}
+	for method, login := range logins {
+		t.Run(method, func(t *testing.T) {
+			changes := append(strings.Split(login.env, "|"), "VAULT_TOKEN=", "VAULT_AUTH_METHOD="+method)
+			c := load(t, withVault(), changes...)
+			want := login.want
+			want.Addr, want.Mount, want.PathPrefix = c.Secrets.Vault.Addr, c.Secrets.Vault.Mount, c.Secrets.Vault.PathPrefix
+			want.AuthMethod, want.AuthMount = method, method
+			require.Equal(t, want, c.Secrets.Vault)
+			require.Empty(t, c.Warnings)
+			require.Contains(t, c.Settings, config.Setting{Name: "VAULT_AUTH_MOUNT", Value: method, Source: config.FromDefault})
+
+			c = load(t, withVault(), append(changes, "VAULT_AUTH_MOUNT=team/login")...)
+			require.Equal(t, "team/login", c.Secrets.Vault.AuthMount)
+			for other, o := range logins {
+				name, _, _ := strings.Cut(o.env, "=")
+				c = load(t, withVault(), append(changes, name+"=r")...)
+				if other == method {
+					require.Empty(t, c.Warnings)
+				} else {
+					require.Equal(t, []string{name + " is set but VAULT_AUTH_METHOD=" + method}, c.Warnings)
+				}
+			}
+		})
+	}
+	v := load(t, withVault(), "VAULT_TOKEN=", "VAULT_AUTH_METHOD=approle", "VAULT_ROLE_ID=r", "VAULT_SECRET_ID_WRAPPED=w").Secrets.Vault
+	require.Equal(t, "w", v.SecretIDWrapped.Reveal())
+}
+
 // Every start-up error: what is set, and the problems, word for word.
 func TestProblems(t *testing.T) {
 	dir := t.TempDir()
@@ -213,37 +257,40 @@ func TestProblems(t *testing.T) {
 		"VAULT_CLIENT_CERT=" + full + "|VAULT_CLIENT_KEY=" + key:      "VAULT_CLIENT_CERT names a file without a certificate: name a PEM file",
 		"VAULT_CLIENT_CERT=" + cert + "|VAULT_CLIENT_KEY=" + full:     "VAULT_CLIENT_KEY names a file without the key of the certificate in VAULT_CLIENT_CERT",
 		"VAULT_CLIENT_CERT=" + cert + "|VAULT_CLIENT_KEY=" + otherKey: "VAULT_CLIENT_KEY names a file without the key of the certificate in VAULT_CLIENT_CERT",
-		"API_KEY=":                                      "REQUIRE_API_KEY is true by default with an external SECRET_BACKEND but there is no key: set API_KEY",
-		"VAULT_MOUNT=/":                                 "VAULT_MOUNT is empty",
-		"VAULT_PATH_PREFIX=../canary":                   "VAULT_PATH_PREFIX has a segment that is empty, . or ..",
-		"VAULT_PATH_PREFIX=canary?x":                    "VAULT_PATH_PREFIX has a character that a path must not have",
-		"VAULT_KV_VERSION=3":                            "VAULT_KV_VERSION is not a version of the KV engine: give auto, 1 or 2",
-		"VAULT_CACERT=" + full:                          "VAULT_CACERT names a file without a certificate",
-		"VAULT_CACERT=/nowhere/canary":                  "VAULT_CACERT names a file that cannot be read",
-		"VAULT_CAPATH=" + full:                          "VAULT_CAPATH names no folder",
-		"VAULT_CAPATH=/nowhere/canary":                  "VAULT_CAPATH names a folder that cannot be read",
-		"VAULT_CACERT_BYTES=canary":                     "VAULT_CACERT_BYTES holds no certificate",
-		"VAULT_CLIENT_CERT=" + full:                     "VAULT_CLIENT_CERT and VAULT_CLIENT_KEY belong together and one is missing: set both",
-		"VAULT_CLIENT_KEY=" + full:                      "VAULT_CLIENT_CERT and VAULT_CLIENT_KEY belong together",
-		"VAULT_SKIP_VERIFY=canary":                      "VAULT_SKIP_VERIFY is neither true nor false",
-		"VAULT_TOKEN=":                                  "VAULT_TOKEN is not set but needed by VAULT_AUTH_METHOD=token: set VAULT_TOKEN or VAULT_TOKEN_FILE",
-		"VAULT_TOKEN_FILE=" + full:                      "VAULT_TOKEN and VAULT_TOKEN_FILE are both set: set one of them",
-		"VAULT_TOKEN=|VAULT_TOKEN_FILE=/nowhere":        "VAULT_TOKEN_FILE names a file that cannot be read",
-		"VAULT_AUTH_METHOD=canary":                      "VAULT_AUTH_METHOD is not a known login: give token or approle",
-		"VAULT_AUTH_METHOD=kubernetes":                  "VAULT_AUTH_METHOD names a login that is not supported by this build: give token or approle",
-		"VAULT_AUTH_METHOD=jwt":                         "VAULT_AUTH_METHOD names a login that is not supported",
-		"VAULT_AUTH_METHOD=aws":                         "VAULT_AUTH_METHOD names a login that is not supported",
-		"VAULT_AUTH_METHOD=cert":                        "VAULT_AUTH_METHOD names a login that is not supported",
-		"VAULT_AUTH_METHOD=approle|VAULT_SECRET_ID=s":   "VAULT_ROLE_ID is not set: give the role id of the AppRole",
-		"VAULT_AUTH_METHOD=approle|VAULT_ROLE_ID=r":     "VAULT_SECRET_ID is not set but needed by VAULT_AUTH_METHOD=approle: set VAULT_SECRET_ID or VAULT_SECRET_ID_FILE",
-		"VAULT_SECRET_ID_WRAPPED=true":                  "VAULT_SECRET_ID_WRAPPED is not supported by this build: unset it",
-		"VAULT_K8S_ROLE=canary":                         "VAULT_K8S_ROLE is not supported by this build",
-		"VAULT_K8S_TOKEN_PATH=canary":                   "VAULT_K8S_TOKEN_PATH is not supported by this build",
-		"VAULT_JWT_ROLE=canary":                         "VAULT_JWT_ROLE is not supported by this build",
-		"VAULT_JWT_PATH=canary":                         "VAULT_JWT_PATH is not supported by this build",
-		"VAULT_AWS_ROLE=canary":                         "VAULT_AWS_ROLE is not supported by this build",
-		"VAULT_CERT_ROLE=canary":                        "VAULT_CERT_ROLE is not supported by this build",
-		"VAULT_CACERT_BYTES=canary|VAULT_CAPATH=" + dir: "VAULT_CAPATH is not the only one of VAULT_CACERT, VAULT_CAPATH and VAULT_CACERT_BYTES that is set",
+		"API_KEY=":                                    "REQUIRE_API_KEY is true by default with an external SECRET_BACKEND but there is no key: set API_KEY",
+		"VAULT_MOUNT=/":                               "VAULT_MOUNT is empty",
+		"VAULT_PATH_PREFIX=../canary":                 "VAULT_PATH_PREFIX has a segment that is empty, . or ..",
+		"VAULT_PATH_PREFIX=canary?x":                  "VAULT_PATH_PREFIX has a character that a path must not have",
+		"VAULT_KV_VERSION=3":                          "VAULT_KV_VERSION is not a version of the KV engine: give auto, 1 or 2",
+		"VAULT_CACERT=" + full:                        "VAULT_CACERT names a file without a certificate",
+		"VAULT_CACERT=/nowhere/canary":                "VAULT_CACERT names a file that cannot be read",
+		"VAULT_CAPATH=" + full:                        "VAULT_CAPATH names no folder",
+		"VAULT_CAPATH=/nowhere/canary":                "VAULT_CAPATH names a folder that cannot be read",
+		"VAULT_CACERT_BYTES=canary":                   "VAULT_CACERT_BYTES holds no certificate",
+		"VAULT_CLIENT_CERT=" + full:                   "VAULT_CLIENT_CERT and VAULT_CLIENT_KEY belong together and one is missing: set both",
+		"VAULT_CLIENT_KEY=" + full:                    "VAULT_CLIENT_CERT and VAULT_CLIENT_KEY belong together",
+		"VAULT_SKIP_VERIFY=canary":                    "VAULT_SKIP_VERIFY is neither true nor false",
+		"VAULT_TOKEN=":                                "VAULT_TOKEN is not set but needed by VAULT_AUTH_METHOD=token: set VAULT_TOKEN or VAULT_TOKEN_FILE",
+		"VAULT_TOKEN_FILE=" + full:                    "VAULT_TOKEN and VAULT_TOKEN_FILE are both set: set one of them",
+		"VAULT_TOKEN=|VAULT_TOKEN_FILE=/nowhere":      "VAULT_TOKEN_FILE names a file that cannot be read",
+		"VAULT_AUTH_METHOD=canary":                    "VAULT_AUTH_METHOD is not a known login: give token, approle, kubernetes, jwt, aws or cert",
+		"VAULT_AUTH_METHOD=approle|VAULT_SECRET_ID=s": "VAULT_ROLE_ID is not set: give the role id of the AppRole",
+		"VAULT_AUTH_METHOD=approle|VAULT_ROLE_ID=r": "VAULT_SECRET_ID is not set but needed by VAULT_AUTH_METHOD=approle: " +
+			"set VAULT_SECRET_ID, VAULT_SECRET_ID_FILE, VAULT_SECRET_ID_WRAPPED or VAULT_SECRET_ID_WRAPPED_FILE",
+		"VAULT_AUTH_METHOD=approle|VAULT_ROLE_ID=r|VAULT_SECRET_ID=canary|VAULT_SECRET_ID_WRAPPED=canary": "VAULT_SECRET_ID and VAULT_SECRET_ID_WRAPPED are both set: set one of them",
+		"VAULT_AUTH_METHOD=approle|VAULT_ROLE_ID=r|VAULT_SECRET_ID=canary|VAULT_SECRET_ID_WRAPPED=canary|VAULT_SECRET_ID_FILE=" + full: "VAULT_SECRET_ID and VAULT_SECRET_ID_FILE, " +
+			"VAULT_SECRET_ID_WRAPPED are all set: set one of them",
+		"VAULT_AUTH_METHOD=approle|VAULT_ROLE_ID=r|VAULT_SECRET_ID_WRAPPED_FILE=" + empty:                           "VAULT_SECRET_ID_WRAPPED_FILE names a file that is empty",
+		"VAULT_AUTH_METHOD=kubernetes|VAULT_K8S_TOKEN_PATH=" + full:                                                 "VAULT_K8S_ROLE is not set: give the name of a role of the Kubernetes login",
+		"VAULT_AUTH_METHOD=kubernetes|VAULT_K8S_ROLE=r|VAULT_K8S_TOKEN_PATH=/nowhere":                               "VAULT_K8S_TOKEN_PATH names a file that cannot be read (no such file or directory): name a readable file",
+		"VAULT_AUTH_METHOD=kubernetes|VAULT_K8S_ROLE=r|VAULT_K8S_TOKEN_PATH=" + empty:                               "VAULT_K8S_TOKEN_PATH names a file that is empty",
+		"VAULT_AUTH_METHOD=jwt|VAULT_JWT_ROLE=r":                                                                    "VAULT_JWT_PATH is not set: name a file that holds the JWT",
+		"VAULT_AUTH_METHOD=jwt|VAULT_JWT_PATH=/nowhere":                                                             "VAULT_JWT_PATH names a file that cannot be read (no such file or directory): name a file that holds the JWT",
+		"VAULT_AUTH_METHOD=cert|VAULT_CERT_ROLE=r":                                                                  "VAULT_CLIENT_CERT is not set but needed by VAULT_AUTH_METHOD=cert: name the PEM files of a client certificate and its key",
+		"VAULT_AUTH_METHOD=cert|VAULT_CLIENT_CERT=" + cert:                                                          "VAULT_CLIENT_CERT and VAULT_CLIENT_KEY belong together and one is missing: set both",
+		"VAULT_AUTH_METHOD=cert|VAULT_ADDR=http://localhost|VAULT_CLIENT_CERT=" + cert + "|VAULT_CLIENT_KEY=" + key: "VAULT_ADDR is not https but VAULT_AUTH_METHOD=cert: a client certificate needs an https:// address",
+		"VAULT_AUTH_METHOD=aws|VAULT_AUTH_MOUNT=/":                                                                  "VAULT_AUTH_MOUNT is empty",
+		"VAULT_CACERT_BYTES=canary|VAULT_CAPATH=" + dir:                                                             "VAULT_CAPATH is not the only one of VAULT_CACERT, VAULT_CAPATH and VAULT_CACERT_BYTES that is set",
 	}
 	checkProblems(t, valid, internal)
 	checkProblems(t, withVault, vault)
@@ -289,6 +336,7 @@ func TestWarnings(t *testing.T) {
 		"AWS_REGION=eu-west-1":                                       "AWS_REGION is set but SECRET_BACKEND=internal",
 		"GCP_PROJECT_ID=p":                                           "GCP_PROJECT_ID is set but SECRET_BACKEND=internal",
 		"SECRET_BACKEND=hashicorp-vault|VAULT_ROLE_ID=r":             "VAULT_ROLE_ID is set but VAULT_AUTH_METHOD=token",
+		"SECRET_BACKEND=hashicorp-vault|VAULT_AUTH_MOUNT=m":          "VAULT_AUTH_MOUNT is set but VAULT_AUTH_METHOD=token",
 		"SECRET_BACKEND=hashicorp-vault|AWS_REGION=r":                "AWS_REGION is set but SECRET_BACKEND=hashicorp-vault",
 		"SECRET_BACKEND=hashicorp-vault|VAULT_SKIP_VERIFY=true":      "VAULT_SKIP_VERIFY is true",
 		"SECRET_BACKEND=hashicorp-vault|VAULT_ADDR=http://v.example": "VAULT_ADDR is not https",

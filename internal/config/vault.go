@@ -12,9 +12,16 @@ import (
 
 // The values of VAULT_AUTH_METHOD that this build supports.
 const (
-	VaultToken   = "token"
-	VaultAppRole = "approle"
+	VaultToken      = "token"
+	VaultAppRole    = "approle"
+	VaultKubernetes = "kubernetes"
+	VaultJWT        = "jwt"
+	VaultAWS        = "aws"
+	VaultCert       = "cert"
 )
+
+// vaultLogins are the ways to log in to Vault.
+var vaultLogins = []string{VaultToken, VaultAppRole, VaultKubernetes, VaultJWT, VaultAWS, VaultCert}
 
 // Vault is how the KV engine of a HashiCorp Vault or OpenBao is reached.
 type Vault struct {
@@ -31,19 +38,33 @@ type Vault struct {
 	ClientCert, ClientKey string // PEM files, both set or none
 	TLSServerName         string
 	SkipVerify            bool
-	AuthMethod            string // VaultToken or VaultAppRole
-	AuthMount             string // of the login method, "" with VaultToken
-	Token                 secret.Value
-	TokenFile             string // instead of Token; to be read again when it changes
-	RoleID                string
-	SecretID              secret.Value
-	SecretIDFile          string // instead of SecretID; to be read at each login
+
+	AuthMethod string // VaultToken, VaultAppRole, …
+	AuthMount  string // of the login method, "" with VaultToken
+	// Role is what the login method calls so, "" where the server may choose; always ""
+	// with VaultToken and VaultAppRole.
+	Role string
+	// TokenPath is the file of the service account's token with VaultKubernetes, of the JWT
+	// with VaultJWT; to be read at each login.
+	TokenPath string
+
+	Token     secret.Value
+	TokenFile string // instead of Token; to be read again when it changes
+
+	RoleID string
+	// One of the four with VaultAppRole.
+	SecretID            secret.Value
+	SecretIDFile        string       // to be read at each login
+	SecretIDWrapped     secret.Value // a response-wrapping token, to be unwrapped at the first login
+	SecretIDWrappedFile string       // the same, to be read again when it changes
 }
 
 func vaultVariables() []variable {
 	vault := []selection{{"SECRET_BACKEND", BackendVault}}
-	token := append(slices.Clone(vault), selection{"VAULT_AUTH_METHOD", VaultToken})
-	appRole := append(slices.Clone(vault), selection{"VAULT_AUTH_METHOD", VaultAppRole})
+	with := func(login string) []selection {
+		return append(slices.Clone(vault), selection{"VAULT_AUTH_METHOD", login})
+	}
+	token, appRole := with(VaultToken), with(VaultAppRole)
 	str := func(field func(*Vault) *string) func(*Config) *string {
 		return func(c *Config) *string { return field(&c.Secrets.Vault) }
 	}
@@ -65,17 +86,18 @@ func vaultVariables() []variable {
 		{name: "VAULT_AUTH_METHOD", def: VaultToken, only: vault, set: setAuthMethod},
 		{name: "VAULT_TOKEN", secret: true, ownFile: true, only: token, set: secretText(func(c *Config) *secret.Value { return &c.Secrets.Vault.Token })},
 		{name: "VAULT_TOKEN_FILE", only: token, set: filledFile(str(func(v *Vault) *string { return &v.TokenFile }))},
-		{name: "VAULT_AUTH_MOUNT", def: VaultAppRole, only: appRole, set: vaultPath(str(func(v *Vault) *string { return &v.AuthMount }))},
+		{name: "VAULT_AUTH_MOUNT", only: vault, set: vaultPath(str(func(v *Vault) *string { return &v.AuthMount }))},
 		{name: "VAULT_ROLE_ID", only: appRole, required: true, want: "give the role id of the AppRole", set: plain(str(func(v *Vault) *string { return &v.RoleID }))},
 		{name: "VAULT_SECRET_ID", secret: true, ownFile: true, only: appRole, set: secretText(func(c *Config) *secret.Value { return &c.Secrets.Vault.SecretID })},
 		{name: "VAULT_SECRET_ID_FILE", only: appRole, set: filledFile(str(func(v *Vault) *string { return &v.SecretIDFile }))},
-		{name: "VAULT_SECRET_ID_WRAPPED", only: vault, set: notInThisBuild},
-		{name: "VAULT_K8S_ROLE", only: vault, set: notInThisBuild},
-		{name: "VAULT_K8S_TOKEN_PATH", only: vault, set: notInThisBuild},
-		{name: "VAULT_JWT_ROLE", only: vault, set: notInThisBuild},
-		{name: "VAULT_JWT_PATH", only: vault, set: notInThisBuild},
-		{name: "VAULT_AWS_ROLE", only: vault, set: notInThisBuild},
-		{name: "VAULT_CERT_ROLE", only: vault, set: notInThisBuild},
+		{name: "VAULT_SECRET_ID_WRAPPED", secret: true, ownFile: true, only: appRole, set: secretText(func(c *Config) *secret.Value { return &c.Secrets.Vault.SecretIDWrapped })},
+		{name: "VAULT_SECRET_ID_WRAPPED_FILE", only: appRole, set: filledFile(str(func(v *Vault) *string { return &v.SecretIDWrappedFile }))},
+		{name: "VAULT_K8S_ROLE", only: with(VaultKubernetes), required: true, want: "give the name of a role of the Kubernetes login", set: plain(str(func(v *Vault) *string { return &v.Role }))},
+		{name: "VAULT_K8S_TOKEN_PATH", def: "/var/run/secrets/kubernetes.io/serviceaccount/token", only: with(VaultKubernetes), set: filledFile(str(func(v *Vault) *string { return &v.TokenPath }))},
+		{name: "VAULT_JWT_ROLE", only: with(VaultJWT), set: plain(str(func(v *Vault) *string { return &v.Role }))},
+		{name: "VAULT_JWT_PATH", only: with(VaultJWT), required: true, want: "name a file that holds the JWT", set: filledFile(str(func(v *Vault) *string { return &v.TokenPath }))},
+		{name: "VAULT_AWS_ROLE", only: with(VaultAWS), set: plain(str(func(v *Vault) *string { return &v.Role }))},
+		{name: "VAULT_CERT_ROLE", only: with(VaultCert), set: plain(str(func(v *Vault) *string { return &v.Role }))},
 	}
 }
 
@@ -124,15 +146,11 @@ func setKVVersion(c *Config, text string) *Problem {
 }
 
 func setAuthMethod(c *Config, text string) *Problem {
-	supported := []string{VaultToken, VaultAppRole}
-	switch {
-	case slices.Contains(supported, text):
-		c.Secrets.Vault.AuthMethod = text
-		return nil
-	case slices.Contains([]string{"kubernetes", "jwt", "aws", "cert"}, text):
-		return invalid("names a login that is not supported by this build", "give "+alternatives(supported))
+	if !slices.Contains(vaultLogins, text) {
+		return invalid("is not a known login", "give "+alternatives(vaultLogins))
 	}
-	return invalid("is not a known login", "give "+alternatives(supported))
+	c.Secrets.Vault.AuthMethod = text
+	return nil
 }
 
 // certificates stores the path of a PEM file that holds a certificate.
@@ -176,12 +194,7 @@ func (l *loader) checkVault() {
 		return
 	}
 	v := &l.cfg.Secrets.Vault
-	switch v.AuthMethod {
-	case VaultToken:
-		l.checkOneOf("VAULT_TOKEN", "VAULT_TOKEN_FILE", "needed by VAULT_AUTH_METHOD=token")
-	case VaultAppRole:
-		l.checkOneOf("VAULT_SECRET_ID", "VAULT_SECRET_ID_FILE", "needed by VAULT_AUTH_METHOD=approle")
-	}
+	l.checkVaultLogin(v)
 	if l.isSet("VAULT_CLIENT_CERT") != l.isSet("VAULT_CLIENT_KEY") {
 		l.problem("VAULT_CLIENT_CERT", "and VAULT_CLIENT_KEY belong together and one is missing", "set both, or none of them")
 	}
@@ -203,12 +216,43 @@ func (l *loader) checkVault() {
 	}
 }
 
-// checkOneOf reports a problem unless exactly one of two variables is set.
-func (l *loader) checkOneOf(name, orFile, why string) {
+// checkVaultLogin checks what only belongs together under VAULT_AUTH_METHOD.
+func (l *loader) checkVaultLogin(v *Vault) {
+	why := "needed by VAULT_AUTH_METHOD=" + v.AuthMethod
+	switch v.AuthMethod {
+	case VaultToken:
+		l.checkOneOf(why, "VAULT_TOKEN", "VAULT_TOKEN_FILE")
+	case VaultAppRole:
+		l.checkOneOf(why, "VAULT_SECRET_ID", "VAULT_SECRET_ID_FILE", "VAULT_SECRET_ID_WRAPPED", "VAULT_SECRET_ID_WRAPPED_FILE")
+	case VaultCert:
+		if !l.isSet("VAULT_CLIENT_CERT") && !l.isSet("VAULT_CLIENT_KEY") {
+			l.problem("VAULT_CLIENT_CERT", "is not set but "+why, "name the PEM files of a client certificate and its key")
+		}
+		if u, wrong := parseHTTPURL(v.Addr); wrong == "" && u.Scheme != "https" {
+			l.problem("VAULT_ADDR", "is not https but VAULT_AUTH_METHOD=cert", "a client certificate needs an https:// address")
+		}
+	}
 	switch {
-	case l.isSet(name) && l.isSet(orFile):
-		l.problem(name, "and "+orFile+" are both set", "set one of them")
-	case !l.isSet(name) && !l.isSet(orFile):
-		l.problem(name, "is not set but "+why, "set "+name+" or "+orFile)
+	case v.AuthMethod != VaultToken && v.AuthMount == "" && !l.isSet("VAULT_AUTH_MOUNT"):
+		v.AuthMount = v.AuthMethod
+		l.show("VAULT_AUTH_MOUNT", v.AuthMount)
+	case v.AuthMethod == VaultToken && l.isSet("VAULT_AUTH_MOUNT"):
+		v.AuthMount = ""
+		l.warn("VAULT_AUTH_MOUNT is set but VAULT_AUTH_METHOD=token")
+	}
+}
+
+// checkOneOf reports a problem unless exactly one of the variables is set.
+func (l *loader) checkOneOf(why string, names ...string) {
+	set := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !l.isSet(name) })
+	switch {
+	case len(set) == 0:
+		l.problem(names[0], "is not set but "+why, "set "+alternatives(names))
+	case len(set) > 1:
+		both := "both"
+		if len(set) > 2 {
+			both = "all"
+		}
+		l.problem(set[0], "and "+strings.Join(set[1:], ", ")+" are "+both+" set", "set one of them")
 	}
 }

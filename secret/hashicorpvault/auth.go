@@ -84,7 +84,7 @@ func (a *authenticator) session(ctx context.Context) (*session, error) {
 	s := a.current
 	usable := s != nil && !(a.method.again() && s.expired(time.Now()))
 	a.mu.Unlock()
-	// A changed secret id matters at the next login only.
+	// A changed proof matters at the next login only.
 	if usable && (!changed || a.method.again()) {
 		return s, nil
 	}

@@ -26,8 +26,9 @@ import (
 const Name = "hashicorp-vault"
 
 // VaultBackend implements [secret.OwnedBackend], [secret.VersionRemover],
-// [secret.Locator] and [secret.Prober]. It logs in when it is first used, keeps its token alive until
-// Close, and logs in again when it must. Printed in any way it shows no token.
+// [secret.Locator], [secret.Prober] and [secret.ReferenceReader]. It logs in when it is
+// first used, keeps its token alive until Close, and logs in again when it must. Printed
+// in any way it shows no token.
 //
 // Create and Replace are atomic on KV version 2, by check-and-set. To the server a
 // newest version that was deleted, not destroyed, is still the newest: a Replace of it
@@ -36,6 +37,7 @@ const Name = "hashicorp-vault"
 // is "", and who wants to replace a certain value can only compare before he writes.
 type VaultBackend struct {
 	mount, prefix string
+	version1      bool // the configuration says that the engine is version 1
 	address       string
 	conn          *conn
 	auth          *authenticator
@@ -44,10 +46,11 @@ type VaultBackend struct {
 }
 
 var (
-	_ secret.OwnedBackend   = (*VaultBackend)(nil)
-	_ secret.VersionRemover = (*VaultBackend)(nil)
-	_ secret.Locator        = (*VaultBackend)(nil)
-	_ secret.Prober         = (*VaultBackend)(nil)
+	_ secret.OwnedBackend    = (*VaultBackend)(nil)
+	_ secret.VersionRemover  = (*VaultBackend)(nil)
+	_ secret.Locator         = (*VaultBackend)(nil)
+	_ secret.Prober          = (*VaultBackend)(nil)
+	_ secret.ReferenceReader = (*VaultBackend)(nil)
 )
 
 // New returns a backend, or an error that lists everything that is wrong with the
@@ -71,6 +74,7 @@ func New(cfg Config, opts Options) (*VaultBackend, error) {
 	}
 	b := &VaultBackend{address: cfg.Address, conn: c, log: opts.Logger}
 	b.mount, b.prefix = cfg.place()
+	b.version1 = cfg.KVVersion == 1
 	b.auth = newAuthenticator(c, cfg.Login.method(c), opts)
 	b.engine = newDetector(b, cfg.KVVersion)
 	return b, nil
@@ -92,8 +96,11 @@ func (b *VaultBackend) TokenTTL() (time.Duration, bool) { return b.auth.ttl() }
 // Vault allows no ".." in a path, a key does inside of a segment: the dots are kept
 // apart by "~", which no key has.
 func (b *VaultBackend) Locate(key string) string {
-	return path.Join(b.mount, b.prefix, withoutDoubleDots(key))
+	return path.Join(b.mount, b.below(key))
 }
+
+// below returns the path of a key below the mount.
+func (b *VaultBackend) below(key string) string { return path.Join(b.prefix, withoutDoubleDots(key)) }
 
 func withoutDoubleDots(key string) string {
 	for strings.Contains(key, "..") {

@@ -90,8 +90,9 @@ func withToken(client *api.Client, token secret.Value) *api.Client {
 type request struct {
 	method string
 	path   string // behind /v1/
-	body   any    // of a write
-	self   bool   // about the token: sent in the namespace of the login
+	query  url.Values
+	body   any  // of a write
+	self   bool // about the token: sent in the namespace of the login
 }
 
 // answer is what Vault said.
@@ -135,7 +136,7 @@ func (c *conn) send(ctx context.Context, client *api.Client, r request) (*answer
 func raw(ctx context.Context, l *api.Logical, r request) (*api.Response, error) {
 	switch r.method {
 	case http.MethodGet:
-		return l.ReadRawWithContext(ctx, r.path)
+		return l.ReadRawWithDataWithContext(ctx, r.path, r.query)
 	case http.MethodDelete:
 		return l.DeleteRawWithContext(ctx, r.path)
 	default:

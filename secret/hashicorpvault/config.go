@@ -39,15 +39,17 @@ type Config struct {
 	PathPrefix string
 	// KVVersion is 1 or 2; 0 asks the server, on the first call.
 	KVVersion int
-	// Login is a TokenLogin or an AppRoleLogin.
+	// Login is how to get a token.
 	Login Login
 	// TLS applies to https addresses.
 	TLS TLS
 }
 
-// Login is a way to get a token: TokenLogin or AppRoleLogin.
+// Login is a way to get a token: TokenLogin, AppRoleLogin, KubernetesLogin, JWTLogin,
+// AWSLogin or CertLogin.
 type Login interface {
-	problems() []error
+	// problems returns what is wrong with it, as part of c.
+	problems(c Config) []error
 	method(c *conn) method
 }
 
@@ -58,17 +60,6 @@ type TokenLogin struct {
 	// File holds the token, white space around it is dropped. It is read again when it
 	// changes, so that a Vault Agent or an operator can replace the token.
 	File string
-}
-
-// AppRoleLogin logs in with the AppRole method. A role that is not bound to a secret
-// id needs neither SecretID nor SecretIDFile; at most one is set.
-type AppRoleLogin struct {
-	Mount    string // of the auth method; "" is DefaultAppRoleMount
-	RoleID   string
-	SecretID secret.Value
-	// SecretIDFile holds the secret id, white space around it is dropped. It is read
-	// at each login.
-	SecretIDFile string
 }
 
 // TLS says whom to trust and who we are. Certificates are PEM.
@@ -118,9 +109,9 @@ func (c Config) check() error {
 		}
 	}
 	if c.Login == nil {
-		problems = append(problems, errors.New("no login: a token or an AppRole is needed"))
+		problems = append(problems, errors.New("no login: a token, or another way to get one, is needed"))
 	} else {
-		problems = append(problems, c.Login.problems()...)
+		problems = append(problems, c.Login.problems(c)...)
 	}
 	if (c.TLS.ClientCertFile == "") != (c.TLS.ClientKeyFile == "") {
 		problems = append(problems, errors.New("a client certificate needs both its file and its key's"))

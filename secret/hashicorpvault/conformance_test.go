@@ -1,9 +1,11 @@
 package hashicorpvault_test
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nexus-broker/nexus-broker/secret"
@@ -71,13 +73,16 @@ func TestConformance(t *testing.T) {
 	v.MountKV("team/kv", 2)
 	v.Policy("rw-v2", readWriteV2)
 	v.Policy("rw-v1", readWriteV1)
+	v.Policy("references", `
+path "secret/data/team-a/*" { capabilities = ["read"] }
+path "kv1/team-a/*"         { capabilities = ["read"] }`)
 	v.Policy("nothing", `path "none/*" { capabilities = ["read"] }`)
 	v.MountKV("strict", 2)
 	v.Write("strict/config", map[string]any{"cas_required": true})
 
-	role, secretID := v.AppRole("broker", []string{"rw-v2", "rw-v1"}, map[string]any{"token_ttl": "1h"})
+	role, secretID := v.AppRole("broker", []string{"rw-v2", "rw-v1", "references"}, map[string]any{"token_ttl": "1h"})
 	appRole := hashicorpvault.AppRoleLogin{RoleID: role, SecretIDFile: writeFile(t, "secret-id", secretID+"\n")}
-	token := hashicorpvault.TokenLogin{File: writeFile(t, "token", v.Token([]string{"rw-v2"}, nil)+"\n")}
+	token := hashicorpvault.TokenLogin{File: writeFile(t, "token", v.Token([]string{"rw-v2", "references"}, nil)+"\n")}
 
 	stalled := servers.NewFaultProxy(t, v.Addr)
 	stalled.Inject(stalled.Hang())
@@ -97,8 +102,7 @@ func TestConformance(t *testing.T) {
 			t.Parallel()
 			at := func(address string, login hashicorpvault.Login) secrettest.New {
 				return func(t *testing.T) secret.SecretBackend {
-					c := cfg
-					c.Address = address
+					c := withAddress(cfg, address)
 					if login != nil {
 						c.Login = login
 					}
@@ -111,12 +115,43 @@ func TestConformance(t *testing.T) {
 				secrettest.WithUnreachable(at(closed.URL, nil)),
 				secrettest.WithStalled(at(stalled.URL, nil)),
 				secrettest.WithDenied(at(v.Addr, powerless)),
+				secrettest.WithReferences(foreigners(v, open(t, withAddress(cfg, v.Addr), hashicorpvault.Options{}))),
 			}
 			if cfg.Mount == "kv1" {
 				opts = append(opts, secrettest.WithoutCompareAndSet())
 			}
 			secrettest.Run(t, at(v.Addr, nil), opts...)
 		})
+	}
+}
+
+func withAddress(cfg hashicorpvault.Config, address string) hashicorpvault.Config {
+	cfg.Address = address
+	return cfg
+}
+
+// foreigners stores below the mount of b, as root and in the folder team-a.
+func foreigners(v *servers.VaultServer, b *hashicorpvault.VaultBackend) secrettest.References {
+	mount := strings.TrimSuffix(b.LocateReference(secret.Reference{Path: "x"}), "/x")
+	return secrettest.References{
+		Store: func(t *testing.T, _ secret.SecretBackend, name string, f secrettest.Foreign) (string, string) {
+			fields := f.Fields
+			if fields == nil {
+				fields = map[string]any{"value": f.Text}
+			}
+			path := "team-a/" + name
+			if mount == "kv1" {
+				v.Write(mount+"/"+path, fields)
+				t.Cleanup(func() { v.Remove(mount + "/" + path) })
+				return path, ""
+			}
+			newest, _ := v.Read(mount + "/metadata/" + path)["data"].(map[string]any)
+			cas, _ := newest["current_version"].(float64)
+			written, _ := v.Write(mount+"/data/"+path, map[string]any{"data": fields, "options": map[string]any{"cas": cas}})["data"].(map[string]any)
+			t.Cleanup(func() { v.Remove(mount + "/metadata/" + path) })
+			return path, fmt.Sprint(written["version"])
+		},
+		Path: func(key string) string { return strings.Join(append(b.ReferencePrefix(), key), "/") },
 	}
 }
 

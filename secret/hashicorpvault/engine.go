@@ -14,6 +14,9 @@ import (
 // engine is a version of KV. Its errors lack the action only.
 type engine interface {
 	read(ctx context.Context, key string) (stored, error)
+	// readAt is read at a path below the mount, of one version, or of the newest one if
+	// that is 0.
+	readAt(ctx context.Context, at string, version int) (stored, error)
 	// write and create return the version written, 0 if the engine keeps none.
 	write(ctx context.Context, key string, f fields) (int, error)
 	create(ctx context.Context, key string, f fields) (int, error)

@@ -37,19 +37,34 @@ type stored struct {
 	version int
 }
 
-// item reads the value out of the fields. Its errors name fields, and hold nothing
-// of what is in them.
-func (s stored) item(key string) (secret.Item, error) {
-	segments := strings.Split(key, "/")
+// item reads the value out of the fields, for a secret whose path ends with the last
+// segment of at. Its errors name fields, and hold nothing of what is in them.
+func (s stored) item(at string) (secret.Item, error) {
+	segments := strings.Split(at, "/")
 	name, alias := valueField, segments[len(segments)-1]
-	raw, ok := s.fields[name]
-	if !ok && alias != ownerField {
+	if _, ok := s.fields[name]; !ok && alias != ownerField {
 		name = alias
-		raw, ok = s.fields[name]
 	}
-	if !ok {
+	if _, ok := s.fields[name]; !ok {
 		return secret.Item{}, fmt.Errorf("%w: there is no field %q or %q but %s: store the value in one of the two",
 			secret.ErrInvalid, valueField, alias, s.names())
+	}
+	item, err := s.field(name)
+	if err != nil {
+		return secret.Item{}, err
+	}
+	var owner string
+	if json.Unmarshal(s.fields[ownerField], &owner) == nil && secret.CheckOwner(owner) == nil {
+		item.Owner = owner
+	}
+	return item, nil
+}
+
+// field reads one field, without the owner.
+func (s stored) field(name string) (secret.Item, error) {
+	raw, ok := s.fields[name]
+	if !ok {
+		return secret.Item{}, fmt.Errorf("%w: there is no field %q but %s: name one of them", secret.ErrInvalid, name, s.names())
 	}
 	var value string
 	if raw[0] != '"' || json.Unmarshal(raw, &value) != nil {
@@ -61,10 +76,6 @@ func (s stored) item(key string) (secret.Item, error) {
 	item := secret.Item{Value: secret.NewValue(value)}
 	if s.version != 0 {
 		item.Version = strconv.Itoa(s.version)
-	}
-	var owner string
-	if json.Unmarshal(s.fields[ownerField], &owner) == nil && secret.CheckOwner(owner) == nil {
-		item.Owner = owner
 	}
 	return item, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path"
 
 	"github.com/nexus-broker/nexus-broker/secret"
 )
@@ -14,7 +15,14 @@ import (
 type kv1 struct{ b *VaultBackend }
 
 func (e kv1) read(ctx context.Context, key string) (stored, error) {
-	r := request{method: http.MethodGet, path: e.b.Locate(key)}
+	return e.readAt(ctx, e.b.below(key), 0)
+}
+
+func (e kv1) readAt(ctx context.Context, at string, version int) (stored, error) {
+	if version != 0 {
+		return stored{}, errNoVersions
+	}
+	r := request{method: http.MethodGet, path: path.Join(e.b.mount, at)}
 	a, err := e.b.call(ctx, r)
 	switch {
 	case err != nil:
@@ -32,6 +40,8 @@ func (e kv1) read(ctx context.Context, key string) (stored, error) {
 	}
 	return s, nil
 }
+
+var errNoVersions = fmt.Errorf("%w: the KV engine is version 1, which keeps no versions: leave out the @ and what follows it", secret.ErrInvalid)
 
 // errNotKV: an answer in Vault's form without a KV secret in it.
 var errNotKV = fmt.Errorf("%w: the answer is not that of a KV engine: check the address, the mount and the KV version", secret.ErrUnavailable)

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"path"
+	"strconv"
 	"time"
 )
 
@@ -16,7 +18,7 @@ type kv2 struct{ b *VaultBackend }
 
 // path returns the API path of one of the engine's branches: data, metadata, …
 func (e kv2) path(branch, key string) string {
-	return path.Join(e.b.mount, branch, e.b.prefix, withoutDoubleDots(key))
+	return path.Join(e.b.mount, branch, e.b.below(key))
 }
 
 // errConflict: the version that the write was to follow is not the newest.
@@ -30,7 +32,14 @@ var errCASRequired = errors.New("check-and-set required")
 const maxAttempts = 64
 
 func (e kv2) read(ctx context.Context, key string) (stored, error) {
-	r := request{method: http.MethodGet, path: e.path("data", key)}
+	return e.readAt(ctx, e.b.below(key), 0)
+}
+
+func (e kv2) readAt(ctx context.Context, at string, version int) (stored, error) {
+	r := request{method: http.MethodGet, path: path.Join(e.b.mount, "data", at)}
+	if version != 0 {
+		r.query = url.Values{"version": {strconv.Itoa(version)}}
+	}
 	a, err := e.b.call(ctx, r)
 	switch {
 	case err != nil:

@@ -41,7 +41,7 @@ func (l TokenLogin) credential() *credential {
 	return &credential{what: "token", text: l.Token, file: l.File}
 }
 
-func (l TokenLogin) problems() []error {
+func (l TokenLogin) problems(Config) []error {
 	if l.Token.IsZero() && l.File == "" {
 		return []error{errors.New("the token is missing: give it as such or as a file")}
 	}

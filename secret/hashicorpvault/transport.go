@@ -55,13 +55,14 @@ func apiPath(path string) string {
 	return path
 }
 
-// transport is an http.Transport that can be replaced when the CA files have changed.
+// transport is an http.Transport that can be replaced when the files of its
+// certificates have changed.
 type transport struct {
 	config TLS
 
 	mu      sync.Mutex
 	current *http.Transport
-	read    []fileState // of the CA files that current trusts
+	read    []fileState // of the certificates that current was made with
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -81,8 +82,8 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// retry returns req once more, and another transport than used for it if the CA files
-// have changed since that was built. Nothing of req has been sent yet.
+// retry returns req once more, and another transport than used for it if the certificates'
+// files have changed since that was built. Nothing of req has been sent yet.
 func (t *transport) retry(req *http.Request, used *http.Transport) (*http.Transport, *http.Request) {
 	if err := t.rebuild(); err != nil || t.now() == used {
 		return nil, nil
@@ -107,7 +108,15 @@ func (t *transport) now() *http.Transport {
 // CloseIdleConnections closes the connections that are not in use.
 func (t *transport) CloseIdleConnections() { t.now().CloseIdleConnections() }
 
-// rebuild reads the CA files, unless they are those that were read last.
+// clientFiles returns the state of the client certificate and its key, as they are now.
+func (t *transport) clientFiles() []fileState {
+	if t.config.ClientCertFile == "" {
+		return nil
+	}
+	return []fileState{stateOf(t.config.ClientCertFile), stateOf(t.config.ClientKeyFile)}
+}
+
+// rebuild reads the files of the certificates, unless they are those that were read last.
 func (t *transport) rebuild() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -115,9 +124,9 @@ func (t *transport) rebuild() error {
 	if err != nil {
 		return err
 	}
-	states := make([]fileState, len(files))
-	for i, f := range files {
-		states[i] = stateOf(f)
+	states := t.clientFiles()
+	for _, f := range files {
+		states = append(states, stateOf(f))
 	}
 	if t.current != nil && sameFiles(t.read, states) {
 		return nil

@@ -5,6 +5,7 @@ import (
 	authk8s "github.com/hashicorp/vault-plugin-auth-kubernetes"
 	kv "github.com/hashicorp/vault-plugin-secrets-kv"
 	"github.com/hashicorp/vault/builtin/credential/approle"
+	authaws "github.com/hashicorp/vault/builtin/credential/aws"
 	authcert "github.com/hashicorp/vault/builtin/credential/cert"
 	"github.com/hashicorp/vault/builtin/credential/userpass"
 	"github.com/hashicorp/vault/builtin/logical/transit"
@@ -14,6 +15,7 @@ import (
 
 var authMethods = map[string]logical.Factory{
 	"approle":    approle.Factory,
+	"aws":        authaws.Factory,
 	"cert":       authcert.Factory,
 	"jwt":        authjwt.Factory,
 	"kubernetes": authk8s.Factory,

@@ -1,0 +1,234 @@
+package awssecretsmanager
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
+
+	"github.com/nexus-broker/nexus-broker/secret"
+)
+
+// How a request is repeated that met throttling or a passing failure.
+const (
+	maxAttempts = 4
+	maxBackoff  = time.Second
+)
+
+// maxBody bounds an answer. The largest legal one is a batch of values of 64 KiB, escaped.
+const maxBody = 8 << 20
+
+// sessionName is what the sessions of an assumed role are called in AWS's logs.
+const sessionName = "nexus-broker"
+
+// connect makes the SDK's client. Nothing is sent.
+func (b *AWSBackend) connect(ctx context.Context, cfg Config, opts Options) error {
+	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.MaxResponseHeaderBytes = 64 << 10
+		t.MaxIdleConnsPerHost = 64
+		if opts.RootCAs != nil {
+			t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: opts.RootCAs}
+		}
+	})
+	load := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(client), // buildable: AWS_CA_BUNDLE can be added to it
+		config.WithLogger(logging.Nop{}),
+	}
+	if cfg.Region != "" {
+		load = append(load, config.WithRegion(cfg.Region))
+	}
+	if opts.Credentials != nil {
+		load = append(load, config.WithCredentialsProvider(opts.Credentials))
+	}
+	found, err := config.LoadDefaultConfig(ctx, load...)
+	if err != nil {
+		// Its text may quote a line of a credentials file.
+		return errors.New("the SDK cannot read its configuration: check the AWS_* variables, AWS_PROFILE and the files that they name")
+	}
+	if found.Region == "" {
+		return errors.New("no region: set AWS_REGION")
+	}
+	b.region = found.Region
+	b.assume(&found, cfg)
+	b.config, b.creds = found, found.Credentials
+	b.retryer = newRetryer()
+	b.sdk = secretsmanager.NewFromConfig(found, func(o *secretsmanager.Options) {
+		o.HTTPClient = strictClient{found.HTTPClient}
+		if cfg.Endpoint != "" {
+			o.BaseEndpoint = aws.String(cfg.Endpoint)
+		}
+	})
+	return nil
+}
+
+// assume makes the credentials those of the role, if there is one.
+func (b *AWSBackend) assume(found *aws.Config, cfg Config) {
+	found.Credentials = credentials{found.Credentials, "the credentials"}
+	if cfg.RoleARN == "" {
+		return
+	}
+	service := sts.NewFromConfig(*found, func(o *sts.Options) {
+		if cfg.Endpoint != "" {
+			o.BaseEndpoint = aws.String(cfg.Endpoint)
+		}
+	})
+	role := stscreds.NewAssumeRoleProvider(service, cfg.RoleARN, func(o *stscreds.AssumeRoleOptions) {
+		o.RoleSessionName = sessionName
+		if cfg.ExternalID != "" {
+			o.ExternalID = aws.String(cfg.ExternalID)
+		}
+	})
+	cached := aws.NewCredentialsCache(role, func(o *aws.CredentialsCacheOptions) {
+		o.ExpiryWindow, o.ExpiryWindowJitterFrac = 2*time.Minute, 0.5
+	})
+	found.Credentials = credentials{cached, "the role " + cfg.RoleARN}
+}
+
+// credentials marks the errors of a provider, so that they can be told from those of
+// the request that needed it.
+type credentials struct {
+	aws.CredentialsProvider
+	what string
+}
+
+// Retrieve implements aws.CredentialsProvider.
+func (c credentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	found, err := c.CredentialsProvider.Retrieve(ctx)
+	var inner *credentialsError
+	if err != nil && !errors.As(err, &inner) {
+		err = &credentialsError{c.what, err}
+	}
+	return found, err
+}
+
+// credentialsError: there are no credentials to be had.
+type credentialsError struct {
+	what string
+	err  error
+}
+
+func (e *credentialsError) Error() string { return "retrieving " + e.what }
+func (e *credentialsError) Unwrap() error { return e.err }
+
+// newRetryer returns the SDK's adaptive retryer, which slows down when AWS throttles.
+// To the SDK LimitExceededException is throttling; to Secrets Manager it is a quota.
+func newRetryer() aws.RetryerV2 {
+	codes := map[string]struct{}{}
+	for code := range retry.DefaultThrottleErrorCodes {
+		if code != "LimitExceededException" {
+			codes[code] = struct{}{}
+		}
+	}
+	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
+		o.Throttles = []retry.IsErrorThrottle{retry.ThrottleErrorCode{Codes: codes}}
+		o.StandardOptions = append(o.StandardOptions, func(o *retry.StandardOptions) {
+			o.MaxAttempts, o.MaxBackoff = maxAttempts, maxBackoff
+			// A budget that many callers share would make one of them fail for the others.
+			o.RateLimiter = ratelimit.None
+			o.Retryables = []retry.IsErrorRetryable{
+				retry.NoRetryCanceledError{}, retry.RetryableError{}, retry.RetryableConnectionError{},
+				retry.RetryableHTTPStatusCode{Codes: retry.DefaultRetryableHTTPStatusCodes},
+				retry.RetryableErrorCode{Codes: retry.DefaultRetryableErrorCodes},
+				retry.RetryableErrorCode{Codes: codes},
+			}
+		})
+	})
+}
+
+// attempts is the retryer of one call. It does not begin a wait that the call's deadline
+// would cut short, so that the reason for the wait is reported and not the deadline.
+type attempts struct {
+	aws.RetryerV2
+	deadline time.Time // zero: none
+	last     error     // what the last attempt met
+}
+
+// IsErrorRetryable implements aws.Retryer.
+func (a *attempts) IsErrorRetryable(err error) bool {
+	a.last = err
+	if !a.RetryerV2.IsErrorRetryable(err) {
+		return false
+	}
+	wait := maxBackoff / 2
+	if after, ok := retryAfter(err); ok {
+		wait = after
+	}
+	return a.deadline.IsZero() || time.Until(a.deadline) > wait
+}
+
+// call makes one request, with the SDK's retries. The error is errEnded or a *failure.
+func call[In, Out any](ctx context.Context, b *AWSBackend, do func(context.Context, *In, ...func(*secretsmanager.Options)) (*Out, error), in *In) (*Out, error) {
+	if ended(ctx) != nil {
+		return nil, errEnded
+	}
+	deadline, _ := ctx.Deadline()
+	a := &attempts{RetryerV2: b.retryer, deadline: deadline}
+	out, err := do(ctx, in, func(o *secretsmanager.Options) { o.Retryer = a })
+	switch {
+	case err == nil:
+		return out, nil
+	case ended(ctx) != nil && a.last != nil && errors.Is(failed(a.last, b), secret.ErrThrottled):
+		return nil, errThrottledToTheEnd
+	case ended(ctx) != nil:
+		return nil, errEnded
+	}
+	return nil, failed(err, b)
+}
+
+// ended returns the error of a ctx that has ended or is just about to: a dialer may
+// notice the deadline first.
+func ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// strictClient refuses answers that are not the service's: a proxy's page with status
+// 200 would be taken for the empty answer that some actions have.
+type strictClient struct{ aws.HTTPClient }
+
+// Do implements aws.HTTPClient.
+func (c strictClient) Do(req *http.Request) (*http.Response, error) {
+	resp, err := c.HTTPClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	kind := resp.Header.Get("Content-Type")
+	if !strings.HasPrefix(kind, "application/x-amz-json") && !(kind == "" && resp.ContentLength == 0) {
+		_ = resp.Body.Close()
+		return nil, &notAWS{resp.StatusCode}
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(resp.Body, maxBody), resp.Body}
+	return resp, nil
+}
+
+// notAWS: something else has answered.
+type notAWS struct{ status int }
+
+func (e *notAWS) Error() string {
+	return fmt.Sprintf("an answer with status %d that is not AWS's", e.status)
+}
+
+// RetryableError tells the SDK that a proxy's failure may pass.
+func (e *notAWS) RetryableError() bool { return e.status >= http.StatusInternalServerError }

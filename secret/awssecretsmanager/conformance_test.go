@@ -1,0 +1,118 @@
+package awssecretsmanager_test
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/nexus-broker/nexus-broker/secret"
+	"github.com/nexus-broker/nexus-broker/secret/awssecretsmanager"
+	"github.com/nexus-broker/nexus-broker/secret/secrettest"
+	"github.com/nexus-broker/nexus-broker/test/awsserver"
+)
+
+// clearEnvironment takes away what the SDK would read of the machine that tests run on.
+func clearEnvironment(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{
+		"AWS_CA_BUNDLE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+		"AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_STS", "AWS_ROLE_ARN",
+		"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+		"AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS",
+	} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	t.Setenv("AWS_CONFIG_FILE", t.TempDir()+"/none")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", t.TempDir()+"/none")
+}
+
+// login are the credentials of a user.
+func login(accessKeyID, secretAccessKey string) aws.CredentialsProvider {
+	return credentials.NewStaticCredentialsProvider(accessKeyID, secretAccessKey, "")
+}
+
+func adminLogin() aws.CredentialsProvider {
+	return login(awsserver.AccessKeyID, awsserver.SecretAccessKey)
+}
+
+// open returns a backend that is closed when the test ends. What the test leaves empty
+// is that of the server.
+func open(t *testing.T, s *awsserver.Server, cfg awssecretsmanager.Config, opts awssecretsmanager.Options) *awssecretsmanager.AWSBackend {
+	t.Helper()
+	if cfg.Region == "" {
+		cfg.Region = awsserver.Region
+	}
+	if cfg.Endpoint == "" {
+		cfg.Endpoint = s.URL
+	}
+	if opts.Credentials == nil {
+		opts.Credentials = adminLogin()
+	}
+	b, err := awssecretsmanager.New(t.Context(), cfg, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+func newLogger(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+const key = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+func TestConformance(t *testing.T) {
+	clearEnvironment(t)
+	const role = "arn:aws:iam::123456789012:role/nexus"
+	for name, cfg := range map[string]struct {
+		awssecretsmanager.Config
+		lag time.Duration
+	}{
+		"Recovery7":   {Config: awssecretsmanager.Config{RecoveryDays: 7}},
+		"Recovery0":   {Config: awssecretsmanager.Config{Prefix: "a"}},
+		"OddPrefix":   {Config: awssecretsmanager.Config{Prefix: "/odd.prefix/with-hyphens-abcdef/@x=+_///", RecoveryDays: 30}},
+		"KMSKey":      {Config: awssecretsmanager.Config{KMSKeyID: key, RecoveryDays: 7, Tags: map[string]string{"team": "payments", "cost center": "42"}}},
+		"AssumedRole": {Config: awssecretsmanager.Config{RoleARN: role, ExternalID: "nexus-4711", RecoveryDays: 7}},
+		"Lag7":        {Config: awssecretsmanager.Config{RecoveryDays: 7}, lag: 5 * time.Millisecond},
+		"Lag0":        {Config: awssecretsmanager.Config{}, lag: 5 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := awsserver.Start(t, awsserver.WithLag(cfg.lag))
+			s.AddKey(key)
+			s.AddRole(awsserver.Role{ARN: role, ExternalID: "nexus-4711"})
+			stalled := awsserver.Start(t)
+			stalled.Hang()
+			closed := awsserver.Start(t)
+			closed.Drop()
+			on := func(s *awsserver.Server, opts awssecretsmanager.Options) secrettest.New {
+				return func(t *testing.T) secret.SecretBackend { return open(t, s, cfg.Config, opts) }
+			}
+			nothing, err := awsserver.ParsePolicy(`{"Version": "2012-10-17", "Statement": []}`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.AddUser("AKIANOTHING", "nothing", nothing)
+			denied := on(s, awssecretsmanager.Options{Credentials: login("AKIANOTHING", "nothing")})
+			if cfg.RoleARN != "" {
+				powerless := awsserver.Start(t)
+				powerless.AddRole(awsserver.Role{ARN: role, ExternalID: "nexus-4711", Policy: nothing})
+				denied = on(powerless, awssecretsmanager.Options{})
+			}
+			secrettest.Run(t, on(s, awssecretsmanager.Options{}),
+				secrettest.WithName(awssecretsmanager.Name),
+				secrettest.WithUnreachable(on(closed, awssecretsmanager.Options{})),
+				secrettest.WithStalled(on(stalled, awssecretsmanager.Options{})),
+				secrettest.WithDenied(denied))
+		})
+	}
+}
