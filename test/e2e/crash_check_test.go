@@ -77,7 +77,13 @@ func (a *accident) legal() []string {
 func (f *fragile) observe(t *testing.T, witness *process, a *accident) {
 	t.Helper()
 	a.seen = f.outcome(t, witness, a)
-	require.Contains(t, a.legal(), a.seen, "%s, answered with %d", a, a.status)
+	legal := a.legal()
+	if a.operation == "update" && a.what == cut && a.status >= 300 && a.at.text == "commit" {
+		// The broker may not know that the provider is its to change: it says so until the
+		// sweep has found out that nothing was changed.
+		legal = append(legal, incomplete)
+	}
+	require.Contains(t, legal, a.seen, "%s, answered with %d", a, a.status)
 }
 
 // checkSettled checks what has come of an accident in the end.

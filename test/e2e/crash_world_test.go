@@ -138,6 +138,8 @@ func (f *fragile) unfinished(t *testing.T) []string {
 func startSwept(t *testing.T, e env) *process {
 	t.Helper()
 	b := start(t, e)
-	eventually(t, "the first sweep ends", func() bool { return strings.Contains(b.log.String(), `"swept"`) })
+	eventually(t, "the first sweep ends", func() bool {
+		return strings.Contains(b.log.String(), `"swept"`) || strings.Contains(b.log.String(), `"not swept: `)
+	})
 	return b
 }

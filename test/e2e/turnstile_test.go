@@ -18,7 +18,8 @@ import (
 // it pass: everything that an operation does to the world is such a message.
 type turnstile struct {
 	mu    sync.Mutex
-	seen  []message // since watch
+	seen  []message // since begin
+	said  map[message]int
 	watch bool
 	names *strings.Replacer // gives the operation's own names one form
 	fate  func(m message, ask func()) verdict
@@ -58,7 +59,7 @@ const (
 func (g *turnstile) begin(fate func(m message, ask func()) verdict, names ...string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.seen, g.watch, g.fate, g.names = nil, true, fate, strings.NewReplacer(names...)
+	g.seen, g.said, g.watch, g.fate, g.names = nil, map[message]int{}, true, fate, strings.NewReplacer(names...)
 }
 
 // end lets everything pass again and returns what was said.
@@ -76,12 +77,9 @@ func (g *turnstile) judge(place, text string, ask func()) verdict {
 		ask()
 		return pass
 	}
-	m := message{place: place, text: g.names.Replace(text), nth: 1}
-	for _, before := range g.seen {
-		if before.place == m.place && before.text == m.text {
-			m.nth++
-		}
-	}
+	m := message{place: place, text: g.names.Replace(text)}
+	g.said[m]++
+	m.nth = g.said[m]
 	g.seen = append(g.seen, m)
 	fate := g.fate
 	g.mu.Unlock()
