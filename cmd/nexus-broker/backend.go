@@ -15,6 +15,7 @@ import (
 	"github.com/nexus-broker/nexus-broker/internal/internalbackend"
 	"github.com/nexus-broker/nexus-broker/internal/metrics"
 	"github.com/nexus-broker/nexus-broker/secret"
+	"github.com/nexus-broker/nexus-broker/secret/awssecretsmanager"
 	"github.com/nexus-broker/nexus-broker/secret/hashicorpvault"
 )
 
@@ -43,19 +44,33 @@ func openBackends(c config.Config, rows internalbackend.Rows, m *metrics.Metrics
 	all := &backends{decoration: backend.Options{Timeout: c.Secrets.Timeout, Metrics: m, Logger: log, Tracer: tracer}}
 	internal := internalbackend.New(rows, c.Keys.Encryption)
 	all.add(config.BackendInternal, internal, false, c)
-	switch c.Secrets.Backend {
-	case config.BackendInternal:
-	case config.BackendVault:
-		v, err := openVault(c.Secrets, m, log)
-		if err != nil {
-			return nil, err
-		}
-		all.closers = append(all.closers, v)
-		all.add(config.BackendVault, v, true, c)
-	default:
-		return nil, fmt.Errorf("SECRET_BACKEND %s is not in this build", c.Secrets.Backend)
+	if c.Secrets.Backend == config.BackendInternal {
+		return all, nil
 	}
+	external, err := openExternal(c.Secrets, m, log)
+	if err != nil {
+		return nil, err // says itself which backend it is about
+	}
+	all.closers = append(all.closers, external)
+	all.add(c.Secrets.Backend, external, true, c)
 	return all, nil
+}
+
+// externalBackend is a backend with work or connections of its own to be ended.
+type externalBackend interface {
+	secret.SecretBackend
+	io.Closer
+}
+
+// openExternal builds the external backend that is selected.
+func openExternal(c config.Secrets, m *metrics.Metrics, log *slog.Logger) (externalBackend, error) {
+	switch c.Backend {
+	case config.BackendVault:
+		return openVault(c, m, log)
+	case config.BackendAWS:
+		return openAWS(c, log)
+	}
+	return nil, fmt.Errorf("SECRET_BACKEND %s is not in this build", c.Backend)
 }
 
 func (all *backends) add(name string, b secret.SecretBackend, external bool, c config.Config) {
@@ -68,7 +83,7 @@ func (all *backends) add(name string, b secret.SecretBackend, external bool, c c
 	}
 }
 
-func openVault(c config.Secrets, m *metrics.Metrics, log *slog.Logger) (*hashicorpvault.VaultBackend, error) {
+func openVault(c config.Secrets, m *metrics.Metrics, log *slog.Logger) (externalBackend, error) {
 	v := c.Vault
 	b, err := hashicorpvault.New(hashicorpvault.Config{
 		Address: v.Addr, Namespace: v.Namespace, AuthNamespace: v.AuthNamespace,
@@ -83,7 +98,7 @@ func openVault(c config.Secrets, m *metrics.Metrics, log *slog.Logger) (*hashico
 		OnLogin: func(err error) { m.SecretLogin(config.BackendVault, err) },
 	})
 	if err != nil {
-		return nil, err // says itself which backend it is about
+		return nil, err
 	}
 	m.RegisterTokenTTL(config.BackendVault, b.TokenTTL)
 	return b, nil
@@ -109,6 +124,18 @@ func vaultLogin(v config.Vault) hashicorpvault.Login {
 		return hashicorpvault.CertLogin{Mount: v.AuthMount, Role: v.Role}
 	}
 	return nil
+}
+
+func openAWS(c config.Secrets, log *slog.Logger) (externalBackend, error) {
+	a := c.AWS
+	b, err := awssecretsmanager.New(context.Background(), awssecretsmanager.Config{
+		Region: a.Region, Prefix: a.Prefix, RoleARN: a.RoleARN, ExternalID: a.ExternalID,
+		KMSKeyID: a.KMSKeyID, Tags: a.Tags, RecoveryDays: a.RecoveryDays,
+	}, awssecretsmanager.Options{Logger: log, Timeout: c.Timeout})
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // checkBackend asks the selected backend, without writing, whether it will do. A

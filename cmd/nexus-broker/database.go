@@ -13,11 +13,12 @@ import (
 )
 
 // database is what both stores are: the broker's rows, those of the internal secret
-// backend, and the way to bring their schema up to date.
+// backend, the way to bring their schema up to date, and samples of what is sealed.
 type database interface {
 	broker.Store
 	internalbackend.Rows
 	Migrator() (*migrations.Migrator, error)
+	SealedSamples(ctx context.Context, n int) ([]broker.SealedSample, error)
 }
 
 // connectDatabase opens the configured database. Its schema may be anything yet.

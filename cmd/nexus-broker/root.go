@@ -21,6 +21,7 @@ Without a command it serves. It is configured by environment variables, which
 "nexus-broker config" shows; docs/configuration.md explains each.`,
 		Example: `  nexus-broker --dev      serve on this machine, with SQLite and generated keys
   nexus-broker config     show the effective configuration
+  nexus-broker doctor     check the set-up
   nexus-broker migrate up bring the database up to date`,
 		Version:       readBuild().Version,
 		SilenceErrors: true, // main prints them
@@ -31,6 +32,7 @@ Without a command it serves. It is configured by environment variables, which
 		newDemoCommand(p),
 		newConfigCommand(p),
 		newMigrateCommand(p),
+		newDoctorCommand(p),
 		newVersionCommand(p),
 	)
 	return root

@@ -24,6 +24,12 @@ func (c change) moves() bool {
 	return a.Key != b.Key || a.Backend != b.Backend
 }
 
+// renames reports whether external credentials are to be found under the new name.
+func (c change) renames() bool {
+	b, a := c.before.Credentials, c.after.Credentials
+	return c.moves() && !b.IsZero() && !a.Referenced() && !b.Referenced()
+}
+
 // writes reports whether a value will be written.
 func (c change) writes() bool { return c.reads && (c.moves() || !c.old.Equal(c.want)) }
 
@@ -36,7 +42,7 @@ func (c change) writesBoth() bool {
 
 // planUpdate decides what an update does. It reads the stored pair only where that
 // has to be compared or moved: a change of a description needs no vault.
-func (s *Service) planUpdate(ctx context.Context, before Provider, in ProfileInput, given credentials.Pair, patch bool) (change, error) {
+func (s *Service) planUpdate(ctx context.Context, before Provider, in ProfileInput, g given, patch bool) (change, error) {
 	c := change{before: before, after: before}
 	base := Profile{}
 	if patch {
@@ -51,12 +57,16 @@ func (s *Service) planUpdate(ctx context.Context, before Provider, in ProfileInp
 		return c, err
 	}
 	switch current := before.Credentials; {
+	case g.hasReferences():
+		return s.planReferences(c, g)
 	case current.IsZero():
-		return s.planFirstPair(c, given)
+		return s.planFirstPair(c, g)
+	case current.Referenced():
+		return s.planReferenced(c, g)
 	case !current.Managed || s.creds.ReadOnly():
-		return s.planExternal(c, given)
+		return s.planExternal(c, g)
 	}
-	return s.planManaged(ctx, c, in, given, patch)
+	return s.planManaged(ctx, c, in, g.pair, patch)
 }
 
 // checkName finds a name that is taken before anything is copied to its place. The
@@ -78,23 +88,23 @@ func (s *Service) checkName(ctx context.Context, c change) error {
 	return nil
 }
 
-// planFirstPair: a provider without credentials gets some, or still needs none.
-func (s *Service) planFirstPair(c change, given credentials.Pair) (change, error) {
-	ref, err := s.newRef(c.before.ID, c.after.Profile, given)
-	if err != nil || ref.IsZero() {
+// planFirstPair: a provider without credentials of its own gets some, or needs none.
+func (s *Service) planFirstPair(c change, g given) (change, error) {
+	ref, err := s.newRef(c.before.ID, c.after.Profile, g)
+	if err != nil || ref.IsZero() && c.before.Credentials.IsZero() {
 		return c, err
 	}
 	ref.Generation = c.before.Credentials.Generation + 1
 	c.after.Credentials = ref
-	c.reads, c.want = true, given
+	c.reads, c.want = ref.Managed, g.pair
 	return c, nil
 }
 
 // planExternal: of credentials that are not the broker's nothing is changed; a
 // rename goes where they can be read already.
-func (s *Service) planExternal(c change, given credentials.Pair) (change, error) {
+func (s *Service) planExternal(c change, g given) (change, error) {
 	current := c.before.Credentials
-	if !given.ClientID.IsZero() || !given.ClientSecret.IsZero() {
+	if g.hasPair() {
 		return c, s.errExternal(current, "the broker did not write them, or is read-only (SECRET_READ_ONLY)")
 	}
 	c.after.Credentials = s.refAfter(c)

@@ -44,6 +44,31 @@ func (s *SecretText) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// ReferencePair is where a provider's credentials lie, in the written form of a
+// secret.Reference; "" for a member that is absent or null.
+type ReferencePair struct{ ClientID, ClientSecret string }
+
+var errNotReferences = errors.New("credentials_ref must be an object with the strings client_id and client_secret, and nothing else")
+
+// UnmarshalJSON implements json.Unmarshaler. A member that it does not know is refused:
+// here a misspelt one must not be taken for one that was left out.
+func (r *ReferencePair) UnmarshalJSON(b []byte) error {
+	var members map[string]*string
+	if json.Unmarshal(b, &members) != nil || members == nil {
+		return errNotReferences
+	}
+	for name, text := range members {
+		field := map[string]*string{"client_id": &r.ClientID, "client_secret": &r.ClientSecret}[name]
+		switch {
+		case field == nil, text != nil && *text == "":
+			return errNotReferences
+		case text != nil:
+			*field = *text
+		}
+	}
+	return nil
+}
+
 // ProfileInput is a profile as a caller sends it: whole to POST and PUT, in part
 // to PATCH, where an absent member is kept and null clears.
 type ProfileInput struct {
@@ -63,5 +88,5 @@ type ProfileInput struct {
 	Params           Field[json.RawMessage] `json:"params"`
 	Description      Field[string]          `json:"description"`
 	Category         Field[string]          `json:"category"`
-	CredentialsRef   Field[json.RawMessage] `json:"credentials_ref"`
+	CredentialsRef   Field[ReferencePair]   `json:"credentials_ref"`
 }

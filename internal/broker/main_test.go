@@ -56,6 +56,7 @@ type options struct {
 	config   func(*broker.Config)
 	path     string // of the database; "": a new one
 	vault    *memory.Faulty
+	prefixes []string                        // of references
 	key      string                          // of encryption, one character; "": k
 	wrap     func(broker.Store) broker.Store // around the store that the service uses
 }
@@ -92,7 +93,7 @@ func newHouse(t *testing.T, o options) *house {
 			{Name: credentials.Internal, Store: internalbackend.New(h.store, ring)},
 			{Name: vaultName, Store: h.vault, External: true},
 		},
-		WriteTo: writeTo, ReadOnly: o.readOnly, CacheTTL: o.ttl, MaxStale: time.Hour,
+		WriteTo: writeTo, ReadOnly: o.readOnly, ReferencePrefixes: o.prefixes, CacheTTL: o.ttl, MaxStale: time.Hour,
 		Audit: h.store, Metrics: counts, Logger: log, Now: o.now,
 	})
 	require.NoError(t, err)

@@ -21,17 +21,17 @@ func (s *Service) Register(ctx context.Context, in ProfileInput) (uuid.UUID, err
 	if err := profile.validate(); err != nil {
 		return uuid.Nil, err
 	}
-	pair, err := in.pair()
+	g, err := in.credentials()
 	if err != nil {
 		return uuid.Nil, err
 	}
 	now := s.now()
 	p := Provider{ID: uuid.New(), Profile: profile, CreatedAt: now, UpdatedAt: now,
 		Health: Health{Status: HealthUnknown}}
-	if p.Credentials, err = s.newRef(p.ID, profile, pair); err != nil {
+	if p.Credentials, err = s.newRef(p.ID, profile, g); err != nil {
 		return uuid.Nil, err
 	}
-	if err := s.register(ctx, p, pair); err != nil {
+	if err := s.register(ctx, p, g.pair); err != nil {
 		return uuid.Nil, err
 	}
 	return p.ID, nil
@@ -93,14 +93,16 @@ func unstorable(err error, code Code) error {
 }
 
 // newRef decides where the credentials of a new provider lie.
-func (s *Service) newRef(id uuid.UUID, profile Profile, pair credentials.Pair) (credentials.Ref, error) {
+func (s *Service) newRef(id uuid.UUID, profile Profile, g given) (credentials.Ref, error) {
+	if g.hasReferences() {
+		return s.referencedRef(id, profile, g)
+	}
 	ref := credentials.Ref{
 		ProviderID: id, Backend: s.creds.WriteTo(), Key: keyFor(profile.Name, id), Managed: true,
 		Public: profile.public(), Optional: profile.AuthType != AuthOAuth2,
 		State: credentials.Ready, Generation: 1,
 	}
-	none := pair.ClientID.IsZero() && pair.ClientSecret.IsZero()
-	switch {
+	switch none := !g.hasPair(); {
 	case none && ref.Optional:
 		return credentials.Ref{}, nil
 	case none && s.creds.External():
@@ -109,7 +111,7 @@ func (s *Service) newRef(id uuid.UUID, profile Profile, pair credentials.Pair) (
 	case s.creds.ReadOnly():
 		return ref, s.errExternal(ref, "the broker is read-only (SECRET_READ_ONLY)")
 	}
-	return ref, completePair(ref, pair)
+	return ref, completePair(ref, g.pair)
 }
 
 // completePair checks that a managed pair has what its provider needs.
@@ -142,8 +144,7 @@ func idKey(id uuid.UUID) string { return "id." + id.String() }
 // there, and returns where it lies.
 func (s *Service) placeCredentials(ctx context.Context, p Provider, op Op, pair credentials.Pair) (credentials.Ref, error) {
 	ref := p.Credentials
-	switch {
-	case ref.IsZero():
+	if ref.IsZero() {
 		return ref, nil
 	}
 	if err := s.takeOver(ctx, ref, op); err != nil {
@@ -197,8 +198,11 @@ func answerLost(err error) bool {
 
 // takeOver finishes the deletions that are pending for a place before something new
 // lies there. A value without a mark may be what the caller has put there for the
-// purpose: it stays.
+// purpose: it stays. Where references point to nothing of the broker's is deleted.
 func (s *Service) takeOver(ctx context.Context, ref credentials.Ref, op Op) error {
+	if ref.Referenced() {
+		return nil
+	}
 	var pending []Cleanup
 	err := s.waitTurn(ctx, s.cleanupTime()+time.Second, func() (err error) {
 		pending, err = s.store.ClaimCleanupsAt(ctx, ref.Backend, ref.Key, s.now(), op.Until)
@@ -263,19 +267,4 @@ func (s *Service) errExternal(ref credentials.Ref, why string) *Error {
 
 func providerData(p Provider) map[string]any {
 	return map[string]any{"provider_id": p.ID.String(), "provider_name": p.Profile.Name}
-}
-
-// pair returns the client credentials of the input; an empty one counts as absent.
-func (in ProfileInput) pair() (credentials.Pair, error) {
-	if in.CredentialsRef.Present && !in.CredentialsRef.Null {
-		return credentials.Pair{}, fail(CodeCredentialsRefDenied, "credentials_ref is not supported by this version")
-	}
-	p := credentials.Pair{ClientID: in.ClientID.Value.Value, ClientSecret: in.ClientSecret.Value.Value}
-	if err := checkCredential(credentials.ClientIDKey, p.ClientID); err != nil {
-		return p, err
-	}
-	if err := checkCredential(credentials.ClientSecretKey, p.ClientSecret); err != nil {
-		return p, err
-	}
-	return p, nil
 }

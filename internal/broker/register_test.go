@@ -77,7 +77,7 @@ func TestRegisterRefusesBadProfiles(t *testing.T) {
 		"secret too long":        {func(p *broker.ProfileInput) { p.ClientSecret = text(string(make([]byte, secret.MaxValueBytes+1))) }, broker.CodeProviderCreationFailed},
 		"secret no UTF-8":        {func(p *broker.ProfileInput) { p.ClientSecret = text("\xff") }, broker.CodeProviderCreationFailed},
 		"public with a secret":   {func(p *broker.ProfileInput) { p.AuthHeader.Value = "none" }, broker.CodeProviderCreationFailed},
-		"a reference":            {func(p *broker.ProfileInput) { p.CredentialsRef = broker.Given(json.RawMessage(`{}`)) }, broker.CodeCredentialsRefDenied},
+		"a reference":            {func(p *broker.ProfileInput) { p.CredentialsRef = broker.Given(broker.ReferencePair{}) }, broker.CodeMissingClientID},
 		"only the id, no secret": {func(p *broker.ProfileInput) { p.ClientSecret = text("") }, broker.CodeMissingClientSecret},
 	} {
 		t.Run(name, func(t *testing.T) {

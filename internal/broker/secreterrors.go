@@ -24,7 +24,10 @@ func (s *Service) secretError(ref credentials.Ref, missing Code, err error) *Err
 	case errors.Is(err, credentials.ErrNotConfigured):
 		return &Error{Code: CodeSecretBackendDenied, Err: err, Message: fmt.Sprintf(
 			"the credentials are kept in %s at %s, which this broker is not configured for; its operator must configure that backend or register the provider anew",
-			ref.Backend, ref.Key)}
+			ref.Backend, ref.Where())}
+	case errors.Is(err, credentials.ErrReferenceNotAllowed):
+		return &Error{Code: CodeSecretBackendDenied, Err: err, Message: fmt.Sprintf(
+			"the reference to the credentials, %s, is not allowed any more; the broker's operator must allow it (SECRET_REF_ALLOWED_PREFIXES)", where)}
 	case errors.Is(err, secret.ErrNotFound):
 		paths := s.creds.Paths(ref)
 		var m *credentials.MissingError

@@ -23,7 +23,7 @@ func (s *Service) PatchProvider(ctx context.Context, id uuid.UUID, in ProfileInp
 }
 
 func (s *Service) update(ctx context.Context, id uuid.UUID, in ProfileInput, patch bool) error {
-	given, err := in.pair()
+	g, err := in.credentials()
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (s *Service) update(ctx context.Context, id uuid.UUID, in ProfileInput, pat
 		if err != nil {
 			return err
 		}
-		c, err := s.planUpdate(ctx, before, in, given, patch)
+		c, err := s.planUpdate(ctx, before, in, g, patch)
 		if err != nil {
 			return err
 		}
@@ -144,6 +144,9 @@ func (s *Service) writeCredentials(ctx context.Context, c *change, op Op) (step,
 				return unchanged, err
 			}
 		}
+		if before.Managed { // references replace it
+			unchanged.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.now().Add(s.cleanupTime()))}
+		}
 		return unchanged, s.checkReadable(ctx, *c)
 	case !c.writes():
 		return unchanged, nil
@@ -161,7 +164,7 @@ func (s *Service) checkReadable(ctx context.Context, c change) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, secret.ErrNotFound) && c.moves() && !c.before.Credentials.IsZero():
+	case errors.Is(err, secret.ErrNotFound) && c.renames():
 		return s.errExternal(ref, "they cannot be read at the new name's path yet")
 	}
 	return s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
@@ -217,7 +220,7 @@ func (s *Service) movePair(ctx context.Context, c *change, op Op) (step, error) 
 		return done, err
 	}
 	done.drop = []uuid.UUID{note.ID}
-	if !before.IsZero() {
+	if before.Managed { // else nothing of the broker's is left behind
 		done.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.now().Add(s.cleanupTime()))}
 	}
 	done.undo = func(ctx context.Context) (credentials.State, int64) {

@@ -12,6 +12,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 )
 
@@ -85,10 +86,7 @@ func Load(environ []string, o Options) (Config, error) {
 	l.checkDatabase()
 	l.checkKeys()
 	l.checkAccess()
-	l.checkSecrets()
-	l.checkVault()
-	l.checkAWS()
-	l.checkGCP()
+	l.checkBackends()
 	l.checkTelemetry()
 	l.checkSpelling()
 	l.prepareDev()
@@ -105,14 +103,35 @@ func LoadDatabase(environ []string, o Options) (Config, error) {
 	return l.result()
 }
 
+// LoadBackend reads only what the selected secret backend needs, as Load does. The rest
+// of the Config is zero.
+func LoadBackend(environ []string, o Options) (Config, error) {
+	l := newLoader(environ, o)
+	l.read(backendVariables())
+	l.checkBackends()
+	return l.result()
+}
+
+// checkBackends checks what backendVariables have read.
+func (l *loader) checkBackends() {
+	l.checkSecrets()
+	l.checkVault()
+	l.checkAWS()
+	l.checkGCP()
+}
+
+// backendVariables are the secret backends'.
+func backendVariables() []variable {
+	return slices.Concat(secretVariables(), vaultVariables(), awsVariables(), gcpVariables())
+}
+
 // variables returns the table, in the order in which it is read: a variable that
 // others depend on comes before them.
 func variables() []variable {
 	var all []variable
 	for _, group := range [][]variable{
 		databaseVariables(), serverVariables(), keyVariables(), accessVariables(),
-		generalVariables(), secretVariables(), vaultVariables(), awsVariables(), gcpVariables(),
-		telemetryVariables(),
+		generalVariables(), backendVariables(), telemetryVariables(),
 	} {
 		all = append(all, group...)
 	}

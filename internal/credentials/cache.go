@@ -31,18 +31,31 @@ type cache struct {
 	reads         atomic.Uint64 // numbers the reads
 }
 
-// place is where a pair lies.
-type place struct{ backend, key string }
+// place is where a pair lies. What references name may be several providers' at once,
+// and is kept for each of them.
+type place struct {
+	backend, key string
+	referrer     uuid.UUID // with references, the provider
+}
 
-func (r Ref) place() place { return place{r.Backend, r.Key} }
+func (r Ref) place() place {
+	if r.Referenced() {
+		return place{backend: r.Backend, referrer: r.ProviderID}
+	}
+	return place{backend: r.Backend, key: r.Key}
+}
 
 // variant is what must agree, beside the place, for an entry to answer for a Ref.
 type variant struct {
-	provider uuid.UUID
-	public   bool
+	provider        uuid.UUID
+	public          bool
+	idReference     string
+	secretReference string
 }
 
-func (r Ref) variant() variant { return variant{r.ProviderID, r.Public} }
+func (r Ref) variant() variant {
+	return variant{r.ProviderID, r.Public, r.ClientIDReference, r.ClientSecretReference}
+}
 
 // entry is what is known of one place. All but refreshAt is immutable.
 type entry struct {

@@ -4,6 +4,9 @@
 package credentials
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/google/uuid"
 
 	"github.com/nexus-broker/nexus-broker/secret"
@@ -49,8 +52,13 @@ type Ref struct {
 	ProviderID uuid.UUID
 	// Backend names the backend that holds the pair, as in SECRET_BACKEND.
 	Backend string
-	// Key is what both keys begin with: "<provider name>" or "id.<uuid>".
+	// Key is what both keys begin with: "<provider name>" or "id.<uuid>"; "" for
+	// references.
 	Key string
+	// ClientIDReference and ClientSecretReference say, in the written form of a
+	// secret.Reference, where else the values lie; both "" for a pair under Key. Such a
+	// pair is never Managed: nothing is written or deleted there.
+	ClientIDReference, ClientSecretReference string
 	// Managed: the broker wrote the pair, and deletes it with the provider. Else
 	// somebody else put it there and the broker only reads.
 	Managed bool
@@ -68,13 +76,30 @@ type Ref struct {
 // IsZero reports whether the provider has no credentials.
 func (r Ref) IsZero() bool { return r.Backend == "" }
 
+// Referenced reports whether the values lie where references say.
+func (r Ref) Referenced() bool { return r.ClientIDReference != "" || r.ClientSecretReference != "" }
+
+// Where names what the row points to, in logs and errors: the key, or the references.
+func (r Ref) Where() string {
+	if !r.Referenced() {
+		return r.Key
+	}
+	return strings.Join(r.References(), " and ")
+}
+
+// References returns the references that there are, that of the client id first.
+func (r Ref) References() []string {
+	return slices.DeleteFunc([]string{r.ClientIDReference, r.ClientSecretReference}, func(s string) bool { return s == "" })
+}
+
 // ClientIDAt returns the key of the client id.
 func (r Ref) ClientIDAt() string { return r.Key + "/" + ClientIDKey }
 
 // ClientSecretAt returns the key of the client secret.
 func (r Ref) ClientSecretAt() string { return r.Key + "/" + ClientSecretKey }
 
-// Keys returns the keys that hold the pair, one for a public client and else two.
+// Keys returns the keys that hold the pair, one for a public client and else two. Of
+// references there are none.
 func (r Ref) Keys() []string {
 	if r.Public {
 		return []string{r.ClientIDAt()}

@@ -17,6 +17,10 @@ var (
 	// ErrNotConfigured: the row names a backend that this broker is not configured for.
 	// It comes with secret.ErrDenied.
 	ErrNotConfigured = errors.New("the secret backend is not configured")
+	// ErrReferenceNotAllowed: the reference lies in no place that this broker's operator
+	// allows, or its backend reads none. Nothing was asked. It comes with
+	// secret.ErrDenied.
+	ErrReferenceNotAllowed = errors.New("the reference is not allowed")
 	// ErrChanged: the stored pair was not, or not any more, the one that Replace was told
 	// to change. Unless ErrTorn comes with it, Replace has left no value of its own.
 	// Read again and decide anew. It comes with none of the sentinels of package secret.

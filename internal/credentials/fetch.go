@@ -3,8 +3,6 @@ package credentials
 import (
 	"context"
 	"sync"
-
-	"github.com/nexus-broker/nexus-broker/secret"
 )
 
 // fetch is a way to read several keys: it returns a result for each, in their order.
@@ -12,7 +10,10 @@ type fetch func(ctx context.Context, keys []string) []result
 
 // items reads what the backend knows of each key, the owners included, in parallel.
 func (src *source) items(ctx context.Context, keys []string) []result {
-	return inParallel(keys, func(key string) (secret.Item, error) { return src.store.Read(ctx, key) })
+	return inParallel(keys, func(key string) result {
+		item, err := src.store.Read(ctx, key)
+		return result{key: key, path: src.locate(key), item: item, err: err}
+	})
 }
 
 // values reads what a flow needs, which is no owners: in one request where the backend
@@ -23,18 +24,15 @@ func (src *source) values(ctx context.Context, keys []string) []result {
 	}
 	results := make([]result, len(keys))
 	for i, o := range src.can.Batch.ReadBatch(ctx, keys) {
-		results[i] = result{key: keys[i], item: o.Item, err: o.Err}
+		results[i] = result{key: keys[i], path: src.locate(keys[i]), item: o.Item, err: o.Err}
 	}
 	return results
 }
 
 // inParallel reads each key at the same time as the others.
-func inParallel(keys []string, read func(key string) (secret.Item, error)) []result {
+func inParallel(keys []string, read func(key string) result) []result {
 	results := make([]result, len(keys))
-	at := func(i int) {
-		results[i].key = keys[i]
-		results[i].item, results[i].err = read(keys[i])
-	}
+	at := func(i int) { results[i] = read(keys[i]) }
 	var others sync.WaitGroup
 	for i := 1; i < len(keys); i++ {
 		others.Go(func() { at(i) })

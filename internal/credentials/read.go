@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/singleflight"
@@ -68,7 +67,7 @@ func (s *Service) bridge(ctx context.Context, src *source, ref Ref, e *entry) Pa
 	s.metrics.CacheLookup(metrics.CacheStale)
 	if src.health.firstBridge() {
 		s.log.WarnContext(ctx, "serving expired client credentials while the secret backend is out",
-			"backend", src.name, "key", ref.Key, "for_at_most", s.cache.maxStale.String())
+			"backend", src.name, "key", ref.Where(), "for_at_most", s.cache.maxStale.String())
 	}
 	return e.pair
 }
@@ -90,7 +89,7 @@ func (s *Service) join(ctx context.Context, ref Ref, known *entry) (*entry, erro
 func await(ctx context.Context, ref Ref, done <-chan singleflight.Result) (*entry, error) {
 	select {
 	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for the credentials at %q in %s: %w", ref.Key, ref.Backend, ctx.Err())
+		return nil, fmt.Errorf("waiting for the credentials at %q in %s: %w", ref.Where(), ref.Backend, ctx.Err())
 	case r := <-done:
 		if r.Err != nil {
 			return nil, r.Err
@@ -101,8 +100,8 @@ func await(ctx context.Context, ref Ref, done <-chan singleflight.Result) (*entr
 
 // flight names the reads that give the same answer.
 func (r Ref) flight() string {
-	return fmt.Sprintf("%s\x00%s\x00%s\x00%d\x00%s%s", r.Backend, r.Key, r.ProviderID, r.Generation,
-		strconv.FormatBool(r.Public), strconv.FormatBool(r.Optional))
+	return fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%s\x00%d\x00%t%t", r.Backend, r.Key, r.ClientIDReference, r.ClientSecretReference,
+		r.ProviderID, r.Generation, r.Public, r.Optional)
 }
 
 // Read returns the credentials of ref as its backend holds them when Read is called,
@@ -138,7 +137,7 @@ func (s *Service) load(ctx context.Context, ref Ref) (*entry, error) {
 		return nil, err
 	}
 	number, began := s.cache.nextRead(), s.clock()
-	results, err := s.readAll(ctx, src, ref.ProviderID, ref.Keys(), src.values)
+	results, err := s.readFor(ctx, src, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -155,17 +154,37 @@ func (s *Service) load(ctx context.Context, ref Ref) (*entry, error) {
 		return nil, err
 	}
 	p := Pair{ClientID: results[0].item.Value}
-	if !ref.Public {
+	if len(results) > 1 {
 		p.ClientSecret = results[1].item.Value
 	}
 	return s.cache.found(ref, number, began, p, missing), nil
 }
 
-// result is the outcome of reading one key.
+// result is the outcome of reading one value.
 type result struct {
-	key  string
+	key  string // that was read, or the reference in its written form
+	path string // where a person finds it
 	item secret.Item
 	err  error
+	ours bool // the failure is the broker's own finding, and tells nothing of the backend
+
+	reference bool
+}
+
+// subject is what audit events call it.
+func (r result) subject() subject {
+	if r.reference {
+		return subject{"reference", r.key}
+	}
+	return keySubject(r.key)
+}
+
+// readFor reads the values that a flow needs: the client id first.
+func (s *Service) readFor(ctx context.Context, src *source, ref Ref) ([]result, error) {
+	if ref.Referenced() {
+		return s.readAll(ctx, src, ref.ProviderID, ref.References(), src.referenced)
+	}
+	return s.readAll(ctx, src, ref.ProviderID, ref.Keys(), src.values)
 }
 
 // readAll reads the keys, in the way that fetch has. It is the one way by which a value
@@ -175,9 +194,14 @@ func (s *Service) readAll(ctx context.Context, src *source, provider uuid.UUID, 
 	results := fetch(ctx, keys)
 	var t trail
 	for _, r := range results {
-		s.observe(ctx, src, provider, "read", r.key, r.err)
+		if !r.ours {
+			s.learn(ctx, src, r.err)
+		}
+		if !r.ours || classify(r.err) == denied {
+			s.report(ctx, src, provider, "read", r.subject(), r.err)
+		}
 		if r.err == nil {
-			t.read(ctx, src, provider, r.key, r.item.Version)
+			t.read(ctx, src, provider, r.subject(), r.item.Version)
 		}
 	}
 	if err := s.record(ctx, t); err != nil {
@@ -190,18 +214,18 @@ func (s *Service) readAll(ctx context.Context, src *source, provider uuid.UUID, 
 // and the worst of what else went wrong. A denial is worse than any other failure,
 // an outage the least of them.
 func verdict(src *source, results []result) (missing, err error) {
-	var keys []string
+	var paths []string
 	for _, r := range results {
 		switch {
 		case r.err == nil:
 		case errors.Is(r.err, secret.ErrNotFound):
-			keys = append(keys, r.key)
+			paths = append(paths, r.path)
 		case err == nil, isOutage(err), errors.Is(r.err, secret.ErrDenied):
 			err = r.err
 		}
 	}
-	if len(keys) > 0 {
-		missing = &MissingError{Backend: src.name, Paths: src.locateAll(keys)}
+	if len(paths) > 0 {
+		missing = &MissingError{Backend: src.name, Paths: paths}
 	}
 	return missing, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +37,9 @@ type Options struct {
 	WriteTo string
 	// ReadOnly: no call that writes is ever made.
 	ReadOnly bool
+	// ReferencePrefixes are the paths below which references may lie, beside the place
+	// of the backend's own keys (SECRET_REF_ALLOWED_PREFIXES).
+	ReferencePrefixes []string
 	// CacheTTL is how long a value may be served without asking its backend; 0 turns
 	// the cache off. MaxStale is for how much longer an outage may be bridged.
 	CacheTTL, MaxStale time.Duration
@@ -97,6 +101,10 @@ func New(o Options) (*Service, error) {
 	s.life, s.stop = context.WithCancel(context.Background())
 	for _, b := range o.Backends {
 		src := newSource(b, s.now())
+		if err := src.allow(o.ReferencePrefixes); err != nil {
+			s.stop()
+			return nil, err
+		}
 		s.sources[b.Name] = src
 		s.order = append(s.order, src)
 	}
@@ -154,23 +162,36 @@ func (s *Service) ReadOnly() bool { return s.readOnly }
 
 // Locate returns where the credentials of ref lie, as a person would look them up;
 // the key if the backend cannot tell or is not configured.
-func (s *Service) Locate(ref Ref) string { return s.locate(ref.Backend, ref.Key) }
-
-// Paths returns where each value of ref is expected, one path for a public client
-// and else two.
-func (s *Service) Paths(ref Ref) []string {
-	paths := ref.Keys()
-	for i, key := range paths {
-		paths[i] = s.locate(ref.Backend, key)
+func (s *Service) Locate(ref Ref) string {
+	src, ok := s.sources[ref.Backend]
+	switch {
+	case !ok:
+		return ref.Where()
+	case ref.Referenced():
+		return strings.Join(s.Paths(ref), " and ")
 	}
-	return paths
+	return src.locate(ref.Key)
 }
 
-func (s *Service) locate(backend, key string) string {
-	if src, ok := s.sources[backend]; ok {
-		return src.locate(key)
+// Paths returns where each value of ref is expected, the client id's first; one path
+// for a public client and else two.
+func (s *Service) Paths(ref Ref) []string {
+	names := ref.Keys()
+	if ref.Referenced() {
+		names = ref.References()
 	}
-	return key
+	src, ok := s.sources[ref.Backend]
+	if !ok {
+		return names
+	}
+	for i, name := range names {
+		if ref.Referenced() {
+			names[i] = src.locateReference(name)
+		} else {
+			names[i] = src.locate(name)
+		}
+	}
+	return names
 }
 
 // Forget drops what the cache holds for the place of ref, and keeps reads that are
@@ -237,7 +258,7 @@ func (s *Service) sweepCache() {
 
 // source returns the configured backend that ref names. There is no other place to
 // look if that is none.
-func (s *Service) source(ref Ref) (*source, error) { return s.sourceNamed(ref.Backend, ref.Key) }
+func (s *Service) source(ref Ref) (*source, error) { return s.sourceNamed(ref.Backend, ref.Where()) }
 
 func (s *Service) sourceNamed(backend, key string) (*source, error) {
 	if src, ok := s.sources[backend]; ok {

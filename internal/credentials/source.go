@@ -15,7 +15,9 @@ type source struct {
 	external bool
 	can      secret.Capabilities
 	store    secret.OwnedBackend // can.Owned, or an unmarked
-	health   health
+	// referable are the places, in segments, below which references may lie.
+	referable [][]string
+	health    health
 }
 
 func newSource(b Backend, now time.Time) *source {
@@ -36,14 +38,6 @@ func (src *source) locate(key string) string {
 		return src.can.Locator.Locate(key)
 	}
 	return key
-}
-
-func (src *source) locateAll(keys []string) []string {
-	paths := make([]string, len(keys))
-	for i, key := range keys {
-		paths[i] = src.locate(key)
-	}
-	return paths
 }
 
 // unmarked lends a backend that cannot keep marks the methods of one that can. The

@@ -24,30 +24,35 @@ const (
 // trail collects the audit events of one operation.
 type trail struct{ events []audit.Event }
 
-// add appends an event about one key with one more detail, left out if empty.
-func (t *trail) add(ctx context.Context, what audit.Type, src *source, provider uuid.UUID, key, detail, value string) {
-	data := map[string]any{"backend": src.name, "key": key, detail: value}
+// subject is what an event is about: the "key" or the "reference" that it has.
+type subject struct{ member, name string }
+
+func keySubject(key string) subject { return subject{"key", key} }
+
+// add appends an event about one value with one more detail.
+func (t *trail) add(ctx context.Context, what audit.Type, src *source, provider uuid.UUID, of subject, detail, value string) {
+	data := map[string]any{"backend": src.name, of.member: of.name, detail: value}
 	if provider != uuid.Nil {
 		data["provider_id"] = provider.String()
 	}
 	t.events = append(t.events, audit.New(ctx, what, uuid.Nil, data))
 }
 
-func (t *trail) read(ctx context.Context, src *source, provider uuid.UUID, key, version string) {
-	t.add(ctx, audit.CredentialsRead, src, provider, key, "version", version)
+func (t *trail) read(ctx context.Context, src *source, provider uuid.UUID, of subject, version string) {
+	t.add(ctx, audit.CredentialsRead, src, provider, of, "version", version)
 }
 
 func (t *trail) written(ctx context.Context, src *source, owner Owner, key, version string) {
-	t.add(ctx, audit.CredentialsWritten, src, owner.ProviderID, key, "version", version)
+	t.add(ctx, audit.CredentialsWritten, src, owner.ProviderID, keySubject(key), "version", version)
 }
 
 // removed notes that one version was deleted.
 func (t *trail) removed(ctx context.Context, src *source, owner Owner, key, version string) {
-	t.add(ctx, audit.CredentialsDeleted, src, owner.ProviderID, key, "version", version)
+	t.add(ctx, audit.CredentialsDeleted, src, owner.ProviderID, keySubject(key), "version", version)
 }
 
 func (t *trail) deleted(ctx context.Context, src *source, owner Owner, key string) {
-	t.add(ctx, audit.CredentialsDeleted, src, owner.ProviderID, key, "version", "")
+	t.add(ctx, audit.CredentialsDeleted, src, owner.ProviderID, keySubject(key), "version", "")
 }
 
 // record makes the trail durable, also if ctx has ended: what was done is recorded
@@ -70,27 +75,38 @@ func (s *Service) record(ctx context.Context, t trail) error {
 // well as that is possible, each at most once a minute: the first by place, the
 // second by backend.
 func (s *Service) observe(ctx context.Context, src *source, provider uuid.UUID, operation, key string, err error) {
+	s.learn(ctx, src, err)
+	s.report(ctx, src, provider, operation, keySubject(key), err)
+}
+
+// learn notes what the outcome of a call tells of the backend.
+func (s *Service) learn(ctx context.Context, src *source, err error) {
 	now := s.now()
 	if src.health.note(err, now, s.clock()) && s.outages.allow("end of "+src.name, now) {
 		s.log.InfoContext(ctx, "secret backend answers again", "backend", src.name)
 	}
+}
+
+// report records a denial and an outage.
+func (s *Service) report(ctx context.Context, src *source, provider uuid.UUID, operation string, of subject, err error) {
+	now := s.now()
 	switch classify(err) {
 	case denied, loginRefused:
-		if s.denials.allow(src.name+"/"+key, now) {
-			s.log.WarnContext(ctx, "secret backend denies access", "backend", src.name, "key", key, "error", err)
-			s.recordRare(ctx, audit.CredentialsDenied, src, provider, operation, key)
+		if s.denials.allow(src.name+"/"+of.name, now) {
+			s.log.WarnContext(ctx, "secret backend denies access", "backend", src.name, of.member, of.name, "error", err)
+			s.recordRare(ctx, audit.CredentialsDenied, src, provider, operation, of)
 		}
 	case out:
 		if s.outages.allow(src.name, now) {
 			s.log.WarnContext(ctx, "secret backend is out", "backend", src.name, "error", err)
-			s.recordRare(ctx, audit.CredentialsUnavailable, src, provider, operation, key)
+			s.recordRare(ctx, audit.CredentialsUnavailable, src, provider, operation, of)
 		}
 	}
 }
 
-func (s *Service) recordRare(ctx context.Context, what audit.Type, src *source, provider uuid.UUID, operation, key string) {
+func (s *Service) recordRare(ctx context.Context, what audit.Type, src *source, provider uuid.UUID, operation string, of subject) {
 	var t trail
-	t.add(ctx, what, src, provider, key, "operation", operation)
+	t.add(ctx, what, src, provider, of, "operation", operation)
 	if err := s.record(ctx, t); err != nil {
 		s.log.WarnContext(ctx, "audit event not recorded", "type", what, "backend", src.name, "error", err)
 	}

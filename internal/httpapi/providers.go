@@ -139,6 +139,7 @@ type profileBody struct {
 	Description      string           `json:"description,omitempty"`
 	Category         string           `json:"category,omitempty"`
 	Credentials      *credentialsBody `json:"credentials,omitempty"`
+	CredentialsRef   *referencesBody  `json:"credentials_ref,omitempty"`
 }
 
 // credentialsBody says where a provider's credentials are and how they do.
@@ -148,6 +149,12 @@ type credentialsBody struct {
 	State      string `json:"state"`
 	Location   string `json:"location"`
 	Generation int64  `json:"generation"`
+}
+
+// referencesBody says where else the values lie, as it was registered.
+type referencesBody struct {
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret,omitempty"`
 }
 
 func newProfileBody(v broker.ProviderView, role Role) profileBody {
@@ -168,6 +175,9 @@ func newProfileBody(v broker.ProviderView, role Role) profileBody {
 		body.Credentials = &credentialsBody{
 			Backend: ref.Backend, Managed: ref.Managed, State: string(ref.State),
 			Location: v.Location, Generation: ref.Generation,
+		}
+		if ref.Referenced() {
+			body.CredentialsRef = &referencesBody{ref.ClientIDReference, ref.ClientSecretReference}
 		}
 	}
 	return body

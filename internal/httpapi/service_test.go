@@ -66,7 +66,7 @@ func deploy(t *testing.T, backend string) *deployment {
 			{Name: credentials.Internal, Store: internalbackend.New(store, ring)},
 			{Name: "hashicorp-vault", Store: d.vault, External: true},
 		},
-		WriteTo: backend, MaxStale: time.Hour, Audit: store, Metrics: counts, Logger: logger,
+		WriteTo: backend, ReferencePrefixes: []string{"team-a"}, MaxStale: time.Hour, Audit: store, Metrics: counts, Logger: logger,
 	})
 	require.NoError(t, err)
 	t.Cleanup(creds.Close)

@@ -60,8 +60,11 @@ type AWSBackend struct {
 
 	locks keyLocks
 
+	renew *aws.CredentialsCache // of the credentials in use; nil: they cannot be renewed
+
 	mu          sync.Mutex
 	batchDenied time.Time // until when BatchGetSecretValue is not tried
+	renewed     time.Time // when credentials were dropped that AWS had refused
 }
 
 var (

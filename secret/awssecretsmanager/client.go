@@ -27,6 +27,9 @@ import (
 const (
 	maxAttempts = 4
 	maxBackoff  = time.Second
+	// reloginPause is the time between two attempts to replace credentials that were
+	// refused.
+	reloginPause = 10 * time.Second
 )
 
 // maxBody bounds an answer. The largest legal one is a batch of values of 64 KiB, escaped.
@@ -77,6 +80,7 @@ func (b *AWSBackend) connect(ctx context.Context, cfg Config, opts Options) erro
 
 // assume makes the credentials those of the role, if there is one.
 func (b *AWSBackend) assume(found *aws.Config, cfg Config) {
+	b.renew, _ = found.Credentials.(*aws.CredentialsCache)
 	found.Credentials = credentials{found.Credentials, "the credentials"}
 	if cfg.RoleARN == "" {
 		return
@@ -95,6 +99,7 @@ func (b *AWSBackend) assume(found *aws.Config, cfg Config) {
 	cached := aws.NewCredentialsCache(role, func(o *aws.CredentialsCacheOptions) {
 		o.ExpiryWindow, o.ExpiryWindowJitterFrac = 2*time.Minute, 0.5
 	})
+	b.renew = cached
 	found.Credentials = credentials{cached, "the role " + cfg.RoleARN}
 }
 
@@ -153,13 +158,26 @@ func newRetryer() aws.RetryerV2 {
 // would cut short, so that the reason for the wait is reported and not the deadline.
 type attempts struct {
 	aws.RetryerV2
-	deadline time.Time // zero: none
-	last     error     // what the last attempt met
+	deadline time.Time
+}
+
+// errHeldBack: the adaptive mode has let no attempt pass, because AWS has throttled so
+// many before.
+var errHeldBack = errors.New("held back after throttling")
+
+// GetAttemptToken implements aws.RetryerV2.
+func (a *attempts) GetAttemptToken(ctx context.Context) (func(error) error, error) {
+	most, cancel := context.WithDeadline(ctx, a.deadline.Add(-time.Until(a.deadline)/10))
+	defer cancel()
+	release, err := a.RetryerV2.GetAttemptToken(most)
+	if err != nil && ctx.Err() == nil {
+		err = errHeldBack
+	}
+	return release, err
 }
 
 // IsErrorRetryable implements aws.Retryer.
 func (a *attempts) IsErrorRetryable(err error) bool {
-	a.last = err
 	if !a.RetryerV2.IsErrorRetryable(err) {
 		return false
 	}
@@ -167,26 +185,55 @@ func (a *attempts) IsErrorRetryable(err error) bool {
 	if after, ok := retryAfter(err); ok {
 		wait = after
 	}
-	return a.deadline.IsZero() || time.Until(a.deadline) > wait
+	return time.Until(a.deadline) > wait
 }
 
-// call makes one request, with the SDK's retries. The error is errEnded or a *failure.
-func call[In, Out any](ctx context.Context, b *AWSBackend, do func(context.Context, *In, ...func(*secretsmanager.Options)) (*Out, error), in *In) (*Out, error) {
+// request is a method of the SDK's client.
+type request[In, Out any] func(context.Context, *In, ...func(*secretsmanager.Options)) (*Out, error)
+
+// call makes one request, with the SDK's retries, and once more with new credentials if
+// AWS does not accept those that it was made with. ctx has a deadline (see run). The
+// error is errEnded or a *failure.
+func call[In, Out any](ctx context.Context, b *AWSBackend, do request[In, Out], in *In) (*Out, error) {
+	out, err := callOnce(ctx, b, do, in)
+	if errors.Is(err, secret.ErrLogin) && b.dropCredentials(err) {
+		return callOnce(ctx, b, do, in)
+	}
+	return out, err
+}
+
+func callOnce[In, Out any](ctx context.Context, b *AWSBackend, do request[In, Out], in *In) (*Out, error) {
 	if ended(ctx) != nil {
 		return nil, errEnded
 	}
 	deadline, _ := ctx.Deadline()
-	a := &attempts{RetryerV2: b.retryer, deadline: deadline}
+	a := &attempts{b.retryer, deadline}
 	out, err := do(ctx, in, func(o *secretsmanager.Options) { o.Retryer = a })
 	switch {
 	case err == nil:
 		return out, nil
-	case ended(ctx) != nil && a.last != nil && errors.Is(failed(a.last, b), secret.ErrThrottled):
-		return nil, errThrottledToTheEnd
 	case ended(ctx) != nil:
 		return nil, errEnded
 	}
 	return nil, failed(err, b)
+}
+
+// dropCredentials makes the SDK get new credentials where AWS has refused those in use,
+// which it may have ended before their time. It does so once in reloginPause: where all
+// are refused it is no login for each read.
+func (b *AWSBackend) dropCredentials(err error) bool {
+	var f *failure
+	if b.renew == nil || !errors.As(err, &f) || f.code == "" || signatureCodes[f.code] {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if time.Since(b.renewed) < reloginPause {
+		return false
+	}
+	b.renewed = time.Now()
+	b.renew.Invalidate()
+	return true
 }
 
 // ended returns the error of a ctx that has ended or is just about to: a dialer may

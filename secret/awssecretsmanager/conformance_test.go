@@ -2,6 +2,7 @@ package awssecretsmanager_test
 
 import (
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -77,15 +78,20 @@ func TestConformance(t *testing.T) {
 		awssecretsmanager.Config
 		lag time.Duration
 	}{
-		"Recovery7":   {Config: awssecretsmanager.Config{RecoveryDays: 7}},
-		"Recovery0":   {Config: awssecretsmanager.Config{Prefix: "a"}},
-		"OddPrefix":   {Config: awssecretsmanager.Config{Prefix: "/odd.prefix/with-hyphens-abcdef/@x=+_///", RecoveryDays: 30}},
-		"KMSKey":      {Config: awssecretsmanager.Config{KMSKeyID: key, RecoveryDays: 7, Tags: map[string]string{"team": "payments", "cost center": "42"}}},
-		"AssumedRole": {Config: awssecretsmanager.Config{RoleARN: role, ExternalID: "nexus-4711", RecoveryDays: 7}},
-		"Lag7":        {Config: awssecretsmanager.Config{RecoveryDays: 7}, lag: 5 * time.Millisecond},
-		"Lag0":        {Config: awssecretsmanager.Config{}, lag: 5 * time.Millisecond},
+		"RecoveryWindow": {Config: awssecretsmanager.Config{RecoveryDays: 7}},
+		"NoRecovery":     {Config: awssecretsmanager.Config{Prefix: "a"}},
+		"OddPrefixAndKey": {Config: awssecretsmanager.Config{
+			Prefix: "/odd.prefix/with-hyphens-abcdef/@x=+_///", RecoveryDays: 30,
+			KMSKeyID: key, Tags: map[string]string{"team": "payments", "cost center": "42"},
+		}},
+		"AssumedRole":   {Config: awssecretsmanager.Config{RoleARN: role, ExternalID: "nexus-4711", RecoveryDays: 7}},
+		"Lag":           {Config: awssecretsmanager.Config{RecoveryDays: 7}, lag: 5 * time.Millisecond},
+		"LagNoRecovery": {Config: awssecretsmanager.Config{}, lag: 5 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "LagNoRecovery" && os.Getenv("NEXUS_TEST_SERVERS") != "1" {
+				t.Skip("takes its time: run 'make test'")
+			}
 			t.Parallel()
 			s := awsserver.Start(t, awsserver.WithLag(cfg.lag))
 			s.AddKey(key)
@@ -113,6 +119,27 @@ func TestConformance(t *testing.T) {
 				secrettest.WithUnreachable(on(closed, awssecretsmanager.Options{})),
 				secrettest.WithStalled(on(stalled, awssecretsmanager.Options{})),
 				secrettest.WithDenied(denied))
+		})
+	}
+}
+
+// TestARealAccount runs the suite on AWS itself, where test/awsserver/README.md says how.
+func TestARealAccount(t *testing.T) {
+	if os.Getenv("NEXUS_TEST_AWS") != "1" {
+		t.Skip("needs an AWS account: see test/awsserver/README.md")
+	}
+	for name, days := range map[string]int{"NoRecovery": 0, "RecoveryWindow": 7} {
+		t.Run(name, func(t *testing.T) {
+			secrettest.Run(t, func(t *testing.T) secret.SecretBackend {
+				b, err := awssecretsmanager.New(t.Context(), awssecretsmanager.Config{
+					Prefix: "nexus-broker-test/" + name, RecoveryDays: days, KMSKeyID: os.Getenv("NEXUS_TEST_AWS_KMS_KEY"),
+					RoleARN: os.Getenv("NEXUS_TEST_AWS_ROLE"), ExternalID: os.Getenv("NEXUS_TEST_AWS_EXTERNAL_ID"),
+				}, awssecretsmanager.Options{Logger: newLogger(t)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return b
+			}, secrettest.WithName(awssecretsmanager.Name))
 		})
 	}
 }

@@ -35,12 +35,8 @@ func (b *AWSBackend) invalid(op, key string, err error) error {
 	return b.action(op, key).wrap(err)
 }
 
-var (
-	// errEnded: the ctx of the operation has ended; run says why.
-	errEnded = errors.New("the operation's context has ended")
-	// errThrottledToTheEnd: all attempts until the end were throttled.
-	errThrottledToTheEnd = errors.New("throttled until the operation's context has ended")
-)
+// errEnded: the ctx of the operation has ended; run says why.
+var errEnded = errors.New("the operation's context has ended")
 
 // run runs an operation within the backend's timeout and completes its error.
 func (b *AWSBackend) run(ctx context.Context, act action, f func(context.Context) error) error {
@@ -50,12 +46,9 @@ func (b *AWSBackend) run(ctx context.Context, act action, f func(context.Context
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, errEnded), errors.Is(err, errThrottledToTheEnd):
+	case errors.Is(err, errEnded):
 		if outer := ended(ctx); outer != nil {
 			return act.wrap(outer)
-		}
-		if errors.Is(err, errThrottledToTheEnd) {
-			return act.wrap(secret.Throttled(throttledText(0), 0))
 		}
 		return act.wrap(fmt.Errorf("%w: no answer within %s: check the network and the endpoint", secret.ErrUnavailable, b.timeout))
 	}
@@ -114,22 +107,24 @@ func failed(err error, b *AWSBackend) error {
 		login *credentialsError
 		other *notAWS
 		api   smithy.APIError
-		http  *smithyhttp.ResponseError
+		resp  *smithyhttp.ResponseError
 	)
 	switch {
+	case errors.Is(err, errHeldBack):
+		return &failure{error: secret.Throttled(throttledText(0), 0)}
 	case errors.As(err, &login):
 		return &failure{error: loginFailed(login)}
 	case errors.As(err, &other):
 		return &failure{error: fail(secret.ErrUnavailable, "the answer, with status %d, is not AWS's: check the endpoint and the proxies in front of it", other.status)}
 	case errors.As(err, &api):
 		status := 0
-		if errors.As(err, &http) {
-			status = http.HTTPStatusCode()
+		if errors.As(err, &resp) {
+			status = resp.HTTPStatusCode()
 		}
 		wait, _ := retryAfter(err)
 		return classify(api.ErrorCode(), api.ErrorMessage(), status, wait)
-	case errors.As(err, &http):
-		return &failure{error: fail(secret.ErrUnavailable, "the answer, with status %d, cannot be read: check the endpoint and the proxies in front of it", http.HTTPStatusCode())}
+	case errors.As(err, &resp):
+		return &failure{error: fail(secret.ErrUnavailable, "the answer, with status %d, cannot be read: check the endpoint and the proxies in front of it", resp.HTTPStatusCode())}
 	}
 	return &failure{error: fail(secret.ErrUnavailable, "%s", reason(err, b.region))}
 }
@@ -210,19 +205,16 @@ func known(code string) string {
 // loginFailed maps the failure to get credentials.
 func loginFailed(e *credentialsError) error {
 	var (
-		api      smithy.APIError
-		http     *smithyhttp.ResponseError
-		metadata interface{ HTTPStatusCode() int }
+		api  smithy.APIError
+		resp interface{ HTTPStatusCode() int }
 	)
 	status := 0
-	if errors.As(e.err, &http) {
-		status = http.HTTPStatusCode()
-	} else if errors.As(e.err, &metadata) {
-		status = metadata.HTTPStatusCode()
+	if errors.As(e.err, &resp) {
+		status = resp.HTTPStatusCode()
 	}
 	if errors.As(e.err, &api) {
 		switch code := api.ErrorCode(); {
-		case throttleCodes[code], status == 429:
+		case throttleCodes[code], status == http.StatusTooManyRequests:
 			wait, _ := retryAfter(e.err)
 			return secret.Throttled(throttledText(wait), wait)
 		case deniedCodes[code]:
@@ -234,10 +226,14 @@ func loginFailed(e *credentialsError) error {
 		}
 		return fail(secret.ErrUnavailable, "%s cannot be had: AWS answers with status %d (%s)", e.what, status, known(api.ErrorCode()))
 	}
-	if status >= 400 && status < 500 {
-		return refused("no source has given %s: check AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_WEB_IDENTITY_TOKEN_FILE or the role of this machine", e.what)
+	var (
+		network net.Error
+		foreign *smithy.DeserializationError
+	)
+	if status >= http.StatusInternalServerError || errors.As(e.err, &network) || errors.As(e.err, &foreign) {
+		return fail(secret.ErrUnavailable, "%s cannot be had: AWS STS, or the metadata service of this machine, does not answer", e.what)
 	}
-	return fail(secret.ErrUnavailable, "%s cannot be had: no environment variable, profile or web identity gives them and the metadata service or AWS STS cannot be reached", e.what)
+	return refused("no source gives %s: check AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_WEB_IDENTITY_TOKEN_FILE or the role of this machine", e.what)
 }
 
 // retryAfter reads the wait that an answer asks for (RFC 9110 §10.2.3).

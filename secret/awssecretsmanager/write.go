@@ -16,8 +16,9 @@ import (
 )
 
 var (
-	errExists  = fmt.Errorf("%w: choose another key, or delete it first", secret.ErrExists)
-	errChanged = fmt.Errorf("%w: read it again", secret.ErrChanged)
+	errExists   = fmt.Errorf("%w: choose another key, or delete it first", secret.ErrExists)
+	errNoRandom = fail(secret.ErrUnavailable, "this machine gives no random numbers")
+	errChanged  = fmt.Errorf("%w: read it again", secret.ErrChanged)
 	// errConflict: another version has become the current one, or the secret has gone.
 	errConflict = errors.New("the secret is not any more as it was described")
 )
@@ -36,6 +37,10 @@ type writing struct {
 	key, value string
 	owner      string // "" for none
 	version    string // the id that the new version has
+	// stored: that version has been stored beside the current one.
+	stored bool
+	// earlier are ids that the version has had before: see first.
+	earlier map[string]bool
 	// dead are versions that were found in a secret scheduled for deletion: once the
 	// secret is restored they are current again, and not there for anybody.
 	dead map[string]bool
@@ -48,9 +53,9 @@ func (b *AWSBackend) write(ctx context.Context, op, key, value string, do func(c
 	}
 	version, err := newVersion()
 	if err != nil {
-		return "", b.action(op, key).wrap(fail(secret.ErrUnavailable, "this machine gives no random numbers"))
+		return "", b.action(op, key).wrap(errNoRandom)
 	}
-	w := &writing{key: key, value: value, version: version, dead: map[string]bool{}}
+	w := &writing{key: key, value: value, version: version, dead: map[string]bool{}, earlier: map[string]bool{}}
 	err = b.change(ctx, op, key, func(ctx context.Context) error {
 		if err := do(ctx, w); err != nil {
 			return err
@@ -93,6 +98,14 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
+// is reports whether the version is one of the write's: the answer to an attempt was lost.
+func (w *writing) is(version string) bool {
+	if w.earlier[version] {
+		w.version = version
+	}
+	return version == w.version
+}
+
 // set makes the value the current one, whatever is there.
 func (b *AWSBackend) set(ctx context.Context, w *writing) error {
 	return repeat(ctx, func() error {
@@ -108,7 +121,19 @@ func (b *AWSBackend) set(ctx context.Context, w *writing) error {
 }
 
 // first creates the secret. It is errConflict if that has to be tried again.
+//
+// AWS takes a CreateSecret whose id is that of a version of the secret for a repetition,
+// and answers that it has succeeded: a version that was stored but has not become the
+// current one needs another id.
 func (b *AWSBackend) first(ctx context.Context, w *writing) error {
+	if w.stored {
+		other, err := newVersion()
+		if err != nil {
+			return errNoRandom
+		}
+		w.earlier[w.version] = true
+		w.version, w.stored = other, false
+	}
 	in := &secretsmanager.CreateSecretInput{
 		Name: aws.String(b.name(w.key)), ClientRequestToken: aws.String(w.version), SecretString: aws.String(w.value),
 		Tags: b.tagsFor(w.version, w.owner),
@@ -151,7 +176,7 @@ func (b *AWSBackend) create(ctx context.Context, w *writing) error {
 			return errConflict
 		case err != nil:
 			return err
-		case found.current == w.version: // the answer to an attempt was lost
+		case w.is(found.current):
 			return nil
 		case found.holds() && !w.dead[found.current]:
 			b.unmark(ctx, w.key, w.mark(found))
@@ -172,7 +197,7 @@ func (b *AWSBackend) replace(ctx context.Context, w *writing, ifVersion string) 
 			return b.first(ctx, w)
 		case err != nil:
 			return err
-		case found.current == w.version && found.deleted.IsZero():
+		case found.deleted.IsZero() && w.is(found.current):
 			return nil
 		case ifVersion != "" && (!found.holds() || found.current != ifVersion):
 			b.unmark(ctx, w.key, w.mark(found))
@@ -204,6 +229,7 @@ func (b *AWSBackend) promote(ctx context.Context, w *writing, found *described) 
 	if err != nil {
 		return conflict(err)
 	}
+	w.stored = true
 	if !slices.Contains(labels, currentLabel) { // the first version of a secret has it at once
 		err := b.move(ctx, w.key, currentLabel, w.version, found.current)
 		if is(err, "InvalidParameterException") {

@@ -55,14 +55,6 @@ func checkMount(what, mount string) []error {
 }
 
 func (m *login) obtain(ctx context.Context) (grant, error) {
-	g, err := m.attempt(ctx)
-	if err != nil {
-		return grant{}, fmt.Errorf("%s login at %s: %w", m.what, m.path, err)
-	}
-	return g, nil
-}
-
-func (m *login) attempt(ctx context.Context) (grant, error) {
 	body, err := m.present(ctx)
 	if err != nil {
 		return grant{}, err
@@ -70,16 +62,18 @@ func (m *login) attempt(ctx context.Context) (grant, error) {
 	r := request{method: http.MethodPut, path: m.path, body: body}
 	sent := time.Now()
 	a, err := m.conn.send(ctx, m.conn.login, r)
-	switch {
-	case err == nil && a.ok():
+	if err == nil && a.ok() {
 		return granted(a, sent)
-	case err == nil && m.refuses(a):
-		return grant{}, refused("%s", m.advice)
-	case err == nil && a.status == http.StatusBadRequest && m.behind(a):
-		return grant{}, fmt.Errorf("%w: Vault cannot reach or use what it needs to check the login: see its log and the configuration of the auth mount",
+	}
+	if err == nil && m.refuses(a) {
+		return grant{}, refused("%s login at %s: %s", m.what, m.path, m.advice)
+	}
+	err = fault(a, r, err)
+	if a != nil && a.fromVault && a.status == http.StatusBadRequest && m.behind(a) {
+		err = fmt.Errorf("%w: Vault cannot reach or use what it needs to check the login: see its log and the configuration of the auth mount",
 			secret.ErrUnavailable)
 	}
-	return grant{}, fault(a, r, err)
+	return grant{}, fmt.Errorf("%s login at %s: %w", m.what, m.path, err)
 }
 
 // refuses: the answer is about what was presented, or about the mount and the role that

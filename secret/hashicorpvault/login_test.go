@@ -225,46 +225,6 @@ func TestARefusedLoginIsNotRepeatedForEachRead(t *testing.T) {
 	wantV(t, b, "at once after the secret id has been corrected")
 }
 
-func TestWhatARefusedLoginLooksLike(t *testing.T) {
-	for name, refusal := range map[string]struct {
-		status int
-		body   string
-		login  bool // refused; else an outage
-	}{
-		"Vault 1.13, wrong secret id": {500, `{"errors":["invalid secret id"]}`, true},
-		"Vault 1.21, wrong secret id": {400, `{"errors":["invalid role or secret ID"]}`, true},
-		"wrong role id":               {400, `{"errors":["invalid role ID"]}`, true},
-		"with the secret id in it":    {400, `{"errors":["invalid secret_id \"` + canarySecretID + `\""]}`, true},
-		"CIDR":                        {500, `{"errors":["source address \"127.0.0.1\" unauthorized through CIDR restrictions"]}`, true},
-		"no such auth mount":          {404, `{"errors":["no handler for route \"auth/approle/login\""]}`, true},
-		"denied":                      {403, `{"errors":["permission denied"]}`, true},
-		"sealed":                      {503, `{"errors":["Vault is sealed"]}`, false},
-		"standby":                     {400, `{"errors":["Vault is in standby mode"]}`, false},
-		"trouble":                     {500, `{"errors":["internal error"]}`, false},
-		"HTML 403":                    {403, `<html>`, false},
-		"HTML 200":                    {200, `<html>`, false},
-		"no token":                    {200, `{"request_id":"1","auth":{"client_token":""}}`, false},
-		"no auth":                     {200, `{"request_id":"1","data":{}}`, false},
-		"a header in the token":       {200, `{"request_id":"1","auth":{"client_token":"a\nb"}}`, false},
-	} {
-		v := newFakeVault(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, refusal.status, refusal.body) })
-		b := open(t, hashicorpvault.Config{
-			Address: v.URL, KVVersion: 2, Login: hashicorpvault.AppRoleLogin{RoleID: "r", SecretID: secret.NewValue(canarySecretID)},
-		}, hashicorpvault.Options{})
-		_, err := b.Get(t.Context(), "a/b")
-		want := secret.ErrUnavailable
-		if refusal.login {
-			want = secret.ErrDenied
-		}
-		if !isOnly(t, err, want) || errors.Is(err, secret.ErrLogin) != refusal.login || strings.Contains(err.Error(), "canary") {
-			t.Errorf("%s: %v", name, err)
-		}
-		if got := b.Probe(t.Context(), secret.ReadOnly); !isOnly(t, got, want) || errors.Is(got, secret.ErrLogin) != refusal.login {
-			t.Errorf("%s: Probe: %v", name, got)
-		}
-	}
-}
-
 func TestATokenThatIsNotValidIsALoginError(t *testing.T) {
 	v, p := vaultWithSecret(t)
 	token := v.Token([]string{"rw"}, nil)

@@ -29,6 +29,12 @@ func (s *Server) createSecret(c *call, in createInput) (any, error) {
 	if in.Name == "" || len(in.Name) > maxName || !legalName.MatchString(in.Name) {
 		return nil, refuse("ValidationException", "Invalid name. Must be a valid name containing alphanumeric characters, or any of the following: -/_+=.@!")
 	}
+	if err := checkText("description", in.Description, 0, maxDescription); err != nil {
+		return nil, err
+	}
+	if err := checkText("kmsKeyId", in.KmsKeyID, 0, maxKey); err != nil {
+		return nil, err
+	}
 	resource := arnStart + in.Name + "-??????"
 	if err := s.need(c, c.action, resource, in.Name); err != nil {
 		return nil, err
@@ -70,6 +76,14 @@ func (s *Server) createSecret(c *call, in createInput) (any, error) {
 	return answer, nil
 }
 
+// checkText checks the length of a member.
+func checkText(member, text string, least, most int) error {
+	if len(text) < least || len(text) > most {
+		return refuse("ValidationException", "1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length between %d and %d", member, least, most)
+	}
+	return nil
+}
+
 // existing is the answer where the name is taken.
 func existing(old *secretState, value *version) (any, error) {
 	if !old.deleted.IsZero() {
@@ -94,8 +108,6 @@ func newVersion(token, text *string, binary []byte, now time.Time) (*version, er
 		return nil, nil
 	case text != nil && len(*text) > maxValue, len(binary) > maxValue:
 		return nil, refuse("ValidationException", "1 validation error detected: Value at 'secretString' failed to satisfy constraint: Member must have length less than or equal to 65536")
-	case text != nil && *text == "", text == nil && len(binary) == 0:
-		return nil, refuse("ValidationException", "1 validation error detected: Value at 'secretString' failed to satisfy constraint: Member must have length greater than or equal to 1")
 	}
 	v := &version{created: now, text: text, binary: binary}
 	if token != nil {
@@ -209,9 +221,15 @@ func (s *Server) updateSecret(c *call, in updateInput) (any, error) {
 		return nil, err
 	}
 	if in.Description != nil {
+		if err := checkText("description", *in.Description, 0, maxDescription); err != nil {
+			return nil, err
+		}
 		found.description = strings.Clone(*in.Description)
 	}
 	if in.KmsKeyID != nil {
+		if err := checkText("kmsKeyId", *in.KmsKeyID, 0, maxKey); err != nil {
+			return nil, err
+		}
 		found.kmsKey = *in.KmsKeyID
 	}
 	answer := written{ARN: found.arn, Name: found.name}

@@ -17,6 +17,9 @@ const (
 	maxLabels   = 20    // attached to the versions of a secret
 	maxTags     = 50
 	maxBatch    = 20
+
+	maxDescription = 2048
+	maxKey         = 2048
 )
 
 // The staging labels that the service moves itself.

@@ -20,6 +20,11 @@ func (s *Server) updateSecretVersionStage(c *call, in stageInput) (any, error) {
 		return nil, err
 	}
 	for _, id := range []string{in.MoveToVersionID, in.RemoveFromVersionID} {
+		if id != "" {
+			if err := checkText("versionId", id, 32, 64); err != nil {
+				return nil, err
+			}
+		}
 		if id != "" && found.version(id) == nil {
 			return nil, refuse("ResourceNotFoundException", "Secrets Manager can't find the specified secret value for VersionId: %s", id)
 		}
@@ -54,6 +59,9 @@ type tagInput struct {
 // tagResource: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_TagResource.html
 func (s *Server) tagResource(c *call, in tagInput) (any, error) {
 	found, err := s.live(c, in.SecretID, false)
+	if err == nil && in.Tags == nil {
+		err = refuse("ValidationException", "1 validation error detected: Value at 'tags' failed to satisfy constraint: Member must not be null")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +103,9 @@ type untagInput struct {
 // untagResource: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_UntagResource.html
 func (s *Server) untagResource(c *call, in untagInput) (any, error) {
 	found, err := s.live(c, in.SecretID, false)
+	if err == nil && in.TagKeys == nil {
+		err = refuse("ValidationException", "1 validation error detected: Value at 'tagKeys' failed to satisfy constraint: Member must not be null")
+	}
 	if err != nil {
 		return nil, err
 	}

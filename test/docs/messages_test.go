@@ -76,11 +76,12 @@ func startings(t *testing.T, s *said) {
 	}{
 		{2, env{"VAULT_ADDR": ""}, false},
 		{2, env{"VAULT_TOKEN": ""}, false},
-		{2, env{"VAULT_AUTH_METHOD": "kubernetes"}, false},
+		{2, env{"VAULT_AUTH_METHOD": "kubernetes", "VAULT_K8S_ROLE": "r", "VAULT_K8S_TOKEN_PATH": "/none"}, false},
 		{-1, env{"SECRET_BACKEND": ""}, true},
 		{1, env{"VAULT_TOKEN": "hvs.unknown"}, false},
 		{1, env{"VAULT_TOKEN": "", "VAULT_TOKEN_FILE": file}, false},
 		{1, env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": roleID, "VAULT_SECRET_ID": "unknown"}, false},
+		{1, env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": roleID, "VAULT_SECRET_ID_WRAPPED": "hvs.unknown"}, false},
 		{-1, env{"VAULT_ADDR": down.URL}, false},
 		{1, env{"VAULT_ADDR": down.URL, "SECRET_STARTUP_CHECK": "strict"}, false},
 		{-1, env{"VAULT_ADDR": down.URL, "SECRET_STARTUP_CHECK": "off"}, false},

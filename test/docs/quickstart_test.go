@@ -11,7 +11,9 @@ import (
 )
 
 // scenarios are the names that a document's comments may use.
-func scenarios() []string { return []string{"internal", "vault", "approle"} }
+func scenarios() []string {
+	return append([]string{"internal", "vault", "approle", "print-policy", "doctor-lines"}, logins...)
+}
 
 // client is the provider's. Its secret is awkward to quote, as real ones are.
 func client() oauthtest.Client {

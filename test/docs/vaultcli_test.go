@@ -168,7 +168,11 @@ func (c *vaultClient) write(args []string) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return data(c.send(http.MethodPut, args[0], fields))
+	answer, err := c.send(http.MethodPut, args[0], fields)
+	if info, ok := answer["wrap_info"].(map[string]any); ok {
+		return map[string]any{"wrapping_token": info["token"]}, err
+	}
+	return data(answer, err)
 }
 
 func (c *vaultClient) read(args []string) (map[string]any, error) {
@@ -220,6 +224,9 @@ func (c *vaultClient) send(method, at string, body any) (map[string]any, error) 
 		return nil, err
 	}
 	req.Header.Set("X-Vault-Token", c.token)
+	if ttl := c.flags["wrap-ttl"]; ttl != "" {
+		req.Header.Set("X-Vault-Wrap-TTL", ttl)
+	}
 	if method == http.MethodPatch {
 		req.Header.Set("Content-Type", "application/merge-patch+json")
 	}

@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/nexus-broker/nexus-broker/test/servers"
 )
 
 // external is an external secret backend of a test's own, which the test can break,
@@ -36,6 +34,7 @@ func (x external) put(t *testing.T, key, value string) { x.ways["as the broker w
 func forExternals(t *testing.T, test func(t *testing.T, x external)) {
 	for name, open := range map[string]func(*testing.T) external{
 		"Vault": func(t *testing.T) external { return newProxiedVault(t, nil).external(t) },
+		"AWS":   func(t *testing.T) external { return newAWS(t, sqliteWorld(t), "7").external() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -46,7 +45,7 @@ func forExternals(t *testing.T, test func(t *testing.T, x external)) {
 
 // external is v for the tests that are about every external backend.
 func (v proxiedVault) external(t *testing.T) external {
-	v.Policy("reader", `path "secret/data/nexus/providers/*" { capabilities = ["read"] }`)
+	v.Policy("reader", printedPolicy(t, v.world.env.with(env{"SECRET_READ_ONLY": "true", "VAULT_KV_VERSION": "2"})))
 	put := func(field func(key string) string) func(*testing.T, string, string) {
 		return func(_ *testing.T, key, value string) {
 			v.put(key, map[string]any{field(key): value, "note": "not ours"})
@@ -79,5 +78,3 @@ func (v proxiedVault) external(t *testing.T) external {
 func isWrite(r *http.Request) bool {
 	return r.Method != http.MethodGet && r.URL.Path != "/v1/sys/capabilities-self"
 }
-
-var _ servers.Match = isWrite

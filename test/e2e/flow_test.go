@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -218,20 +219,26 @@ func worlds(t *testing.T) []world {
 	v := servers.Vault(t)
 	cluster := servers.PostgresCluster(t) // of its own: all that it writes is searched
 	v.MountKV("kv1", 1)
-	v.Policy("nexus", `
-path "secret/data/nexus/providers/*" { capabilities = ["create", "read", "update", "delete"] }
-path "secret/metadata/nexus/providers/*" { capabilities = ["read", "delete", "list"] }
-path "secret/destroy/nexus/providers/*" { capabilities = ["update"] }
-path "kv1/nexus/providers/*" { capabilities = ["create", "read", "update", "delete"] }`)
-	token := env{"VAULT_TOKEN": v.Token([]string{"nexus"}, nil)}
-	roleID, secretID := v.AppRole("nexus", []string{"nexus"}, nil)
-	approle := env{"VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": roleID, "VAULT_SECRET_ID": secretID}
+	// Each has the policy that doctor prints, and no other right.
+	least := func(w world, name, mount string, version int, login func(policy string) env) world {
+		fixed := env{"VAULT_KV_VERSION": strconv.Itoa(version)}
+		w = underPrintedPolicy(t, vaultWorld(w, name, v, mount, version, fixed), v, strings.ReplaceAll(strings.ToLower(name), " ", "-"), login)
+		w.env = w.env.with(env{"VAULT_KV_VERSION": ""}) // which is found out
+		return w
+	}
+	token := func(policy string) env { return env{"VAULT_TOKEN": v.Token([]string{policy}, nil)} }
+	approle := func(policy string) env {
+		roleID, secretID := v.AppRole("nexus", []string{policy}, nil)
+		return env{"VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": roleID, "VAULT_SECRET_ID": secretID}
+	}
 	return []world{
 		sqliteWorld(t),
 		postgresWorld(t, cluster),
-		vaultWorld(postgresWorld(t, cluster), "Vault KV v2 by token, PostgreSQL", v, "secret", 2, token),
-		vaultWorld(sqliteWorld(t), "Vault KV v1 by token, SQLite", v, "kv1", 1, token),
-		vaultWorld(sqliteWorld(t), "Vault KV v2 by AppRole, SQLite", v, "secret", 2, approle),
+		least(postgresWorld(t, cluster), "Vault KV v2 by token, PostgreSQL", "secret", 2, token),
+		least(sqliteWorld(t), "Vault KV v1 by token, SQLite", "kv1", 1, token),
+		least(sqliteWorld(t), "Vault KV v2 by AppRole, SQLite", "secret", 2, approle),
+		newAWS(t, postgresWorld(t, cluster), "0").world,
+		newAWS(t, sqliteWorld(t), "7").world,
 	}
 }
 

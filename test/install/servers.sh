@@ -14,4 +14,5 @@ PATH=$("$here/node.sh"):$PATH
 have oidc-provider "$("$here/oidc-provider.sh")"
 "$here/vaultdev.sh"
 "$here/jq.sh"
+"$here/botocore.sh"
 echo "$PATH"

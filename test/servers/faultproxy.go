@@ -21,6 +21,7 @@ type FaultProxy struct {
 
 	t    TB
 	pass *httputil.ReverseProxy
+	tls  *tls.Config // nil: it speaks plain HTTP
 
 	mu       sync.Mutex
 	server   *http.Server
@@ -50,21 +51,49 @@ type injected struct {
 // URL; it does not verify the server's certificate. It ends with the test.
 func NewFaultProxy(t TB, target string) *FaultProxy {
 	t.Helper()
+	return newFaultProxy(t, target, nil, func() (tls.Certificate, error) { return tls.Certificate{}, nil })
+}
+
+// NewTLSFaultProxy is NewFaultProxy with a certificate for 127.0.0.1 of the authority. It
+// wants a client certificate, and has its key: to the server it shows the one of these
+// files, as they are when it connects (see Reconnect).
+func NewTLSFaultProxy(t TB, target string, a *Authority, clientCert, clientKey string) *FaultProxy {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(a.Server())
+	if err != nil {
+		t.Fatalf("fault proxy: %v", err)
+	}
+	return newFaultProxy(t, target, &tls.Config{
+		Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12,
+	}, func() (tls.Certificate, error) { return tls.LoadX509KeyPair(clientCert, clientKey) })
+}
+
+// Reconnect makes the proxy connect to the server anew.
+func (p *FaultProxy) Reconnect() { p.pass.Transport.(*http.Transport).CloseIdleConnections() }
+
+func newFaultProxy(t TB, target string, server *tls.Config, client func() (tls.Certificate, error)) *FaultProxy {
+	t.Helper()
 	u, err := url.Parse(target)
 	if err != nil {
 		t.Fatalf("fault proxy: %v", err)
 	}
-	p := &FaultProxy{t: t, released: make(chan struct{})}
+	p := &FaultProxy{t: t, tls: server, released: make(chan struct{})}
 	p.pass = &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(u) },
-		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
-		ErrorLog:  log.New(io.Discard, "", 0),
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) },
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{
+			InsecureSkipVerify: true,
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				pair, err := client()
+				return &pair, err
+			},
+		}},
+		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	p.listen("127.0.0.1:0")
 	t.Cleanup(func() {
 		close(p.released)
 		p.Down()
-		p.pass.Transport.(*http.Transport).CloseIdleConnections()
+		p.Reconnect()
 	})
 	return p
 }
@@ -78,6 +107,9 @@ func (p *FaultProxy) listen(address string) {
 	srv := &http.Server{Handler: p, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
 	p.mu.Lock()
 	p.URL, p.server = "http://"+ln.Addr().String(), srv
+	if p.tls != nil {
+		p.URL, ln = "https://"+ln.Addr().String(), tls.NewListener(ln, p.tls)
+	}
 	p.mu.Unlock()
 	go func() { _ = srv.Serve(ln) }()
 }

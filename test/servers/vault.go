@@ -84,11 +84,9 @@ func (v *VaultServer) startVaultdev(address string) error {
 	}
 	args := []string{"-listen", address, "-root-token", v.RootToken}
 	if v.tls {
-		ca, cert, key, err := serverCertificate(v.t.TempDir())
-		if err != nil {
-			return err
-		}
-		v.CAFile = ca
+		ca := NewAuthority(v.t)
+		cert, key := ca.Server()
+		v.CAFile = ca.File
 		args = append(args, "-tls-cert", cert, "-tls-key", key)
 	}
 	if err := v.run(exec.Command(bin, args...)); err != nil {
@@ -258,6 +256,11 @@ func (v *VaultServer) Unseal() {
 // it is empty. path begins behind "/v1/".
 func (v *VaultServer) Do(method, path string, body any) (status int, answer map[string]any) {
 	v.t.Helper()
+	return v.do(method, path, body, http.Header{})
+}
+
+func (v *VaultServer) do(method, path string, body any, header http.Header) (status int, answer map[string]any) {
+	v.t.Helper()
 	var payload io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -270,6 +273,7 @@ func (v *VaultServer) Do(method, path string, body any) (status int, answer map[
 	if err != nil {
 		v.t.Fatalf("Vault: %v", err)
 	}
+	req.Header = header
 	req.Header.Set("X-Vault-Token", v.RootToken)
 	resp, err := v.client.Do(req)
 	if err != nil {

@@ -25,6 +25,28 @@ var providerTests = []test{
 		s.equalProvider(p, s.provider(p.ID))
 		require.True(s, s.provider(p.ID).Credentials.IsZero())
 	}},
+	{"references survive, and go with the credentials", func(s *suite) {
+		p := s.publish(func(p *broker.Provider) {
+			p.Credentials = credentials.Ref{
+				Backend: "hashicorp-vault", ClientIDReference: "team-a/ünï@3#client id", ClientSecretReference: "team-a/x#a#b",
+				State: credentials.Ready, Generation: 1,
+			}
+		})
+		s.equalProvider(p, s.provider(p.ID))
+		op := s.begin(p.ID, broker.OpUpdate)
+		p.Credentials.ClientIDReference, p.Credentials.ClientSecretReference, p.Credentials.Generation = "team-b/x", "", 2
+		require.NoError(s, s.store.UpdateProvider(s.ctx, p, op, nil, nil))
+		s.equalProvider(p, s.provider(p.ID))
+		p = s.remove(p, credentials.Ref{})
+		require.False(s, s.provider(p.ID).Credentials.Referenced())
+	}},
+	{"a reference that cannot be stored is refused", func(s *suite) {
+		for _, bad := range []string{"a\x00b", "a\xff"} {
+			p := s.newProvider()
+			p.Credentials.ClientSecretReference = bad
+			require.ErrorIs(s, s.store.ReserveProvider(s.ctx, p, s.newOp(broker.OpRegister)), broker.ErrUnstorable)
+		}
+	}},
 	{"no scopes and an empty list of scopes differ", func(s *suite) {
 		p := s.publish(func(p *broker.Provider) { p.Profile.Scopes = []string{} })
 		require.Equal(s, []string{}, s.provider(p.ID).Profile.Scopes)

@@ -155,8 +155,16 @@ func TestEachMigrationOnAPopulatedDatabase(t *testing.T) {
 			}
 		}
 		require.NoError(t, m.Check(t.Context()))
-		_, err = s.Providers(t.Context(), broker.Page{})
+		providers, err := s.Providers(t.Context(), broker.Page{})
 		require.NoError(t, err)
+		keys := map[string]string{}
+		for _, p := range providers {
+			keys[p.Profile.Name] = p.Credentials.Key
+			require.False(t, p.Credentials.Referenced(), "no row had a reference before")
+		}
+		require.Equal(t, "managed", keys["managed"])
+		require.Equal(t, "external", keys["external"])
+		require.NotContains(t, keys, "reserved")
 	})
 }
 

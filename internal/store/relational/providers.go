@@ -27,7 +27,7 @@ var (
 	}
 	credentialsColumns = []string{
 		"secret_backend", "secret_key", "secret_managed", "secret_public", "secret_optional",
-		"credentials_state", "credentials_generation",
+		"credentials_state", "credentials_generation", "client_id_reference", "client_secret_reference",
 	}
 	writtenColumns = slices.Concat(profileColumns, credentialsColumns)
 )
@@ -52,6 +52,7 @@ func scanProvider(scan Scan, more ...any) (broker.Provider, error) {
 		&f.EnableDiscovery, &f.Scopes, text(&f.APIBaseURL), text(&f.UserInfoEndpoint), text(&f.RevocationURL),
 		&params, text(&f.Description), text(&f.Category), instant(&p.CreatedAt), instant(&p.UpdatedAt),
 		text(&c.Backend), text(&c.Key), &c.Managed, &c.Public, &c.Optional, text(&c.State), &c.Generation,
+		text(&c.ClientIDReference), text(&c.ClientSecretReference),
 		text(&h.Status), text(&h.Message), instant(&h.CheckedAt),
 		instant(&p.DeletedAt),
 	}, more...)...)
@@ -85,6 +86,7 @@ func credentialsValues(p broker.Provider) []any {
 	c := p.Credentials
 	return []any{
 		textOrNull(c.Backend), textOrNull(c.Key), c.Managed, c.Public, c.Optional, string(c.State), c.Generation,
+		textOrNull(c.ClientIDReference), textOrNull(c.ClientSecretReference),
 	}
 }
 
@@ -100,6 +102,7 @@ func storableProvider(p broker.Provider) error {
 		limited{"api_base_url", f.APIBaseURL, 0}, limited{"user_info_endpoint", f.UserInfoEndpoint, 0},
 		limited{"revocation_url", f.RevocationURL, 0}, limited{"description", f.Description, 0},
 		limited{"category", f.Category, maxCategory}, limited{"credentials key", p.Credentials.Key, 0},
+		limited{"reference", p.Credentials.ClientIDReference, 0}, limited{"reference", p.Credentials.ClientSecretReference, 0},
 	)
 	if err == nil {
 		err = storableList("scopes", f.Scopes)

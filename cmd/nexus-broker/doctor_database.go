@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/nexus-broker/nexus-broker/internal/config"
+	"github.com/nexus-broker/nexus-broker/internal/store/postgres"
+	"github.com/nexus-broker/nexus-broker/secret"
+)
+
+// sealedSamples is how many tokens, and how many credentials, are opened.
+const sealedSamples = 100
+
+// openDatabase connects to the database; nil if that is not possible. It makes none.
+func (r *report) openDatabase(ctx context.Context, c config.Database) database {
+	if c.Driver == config.SQLite {
+		if _, err := os.Stat(c.Path); errors.Is(err, fs.ErrNotExist) {
+			finding := secret.Finding{Check: "connection", Detail: fmt.Sprintf("there is no database at %s yet", c.Path)}
+			finding.Verdict, finding.Advice = secret.Warn, "nothing: the broker creates it at its start"
+			if !c.AutoMigrate {
+				finding.Verdict, finding.Advice = secret.Fail, `run "nexus-broker migrate up"`
+			}
+			r.add(areaDatabase, finding)
+			return nil
+		}
+	}
+	db, err := connectDatabase(ctx, c)
+	if err != nil {
+		r.add(areaDatabase, failure("connection", err, "check DATABASE_URL, the network, and that the database runs"))
+		return nil
+	}
+	return db
+}
+
+// database examines the database, and the keys by what it holds. It returns whether the
+// broker can use it as it is.
+func (r *report) database(ctx context.Context, db database, c config.Config) bool {
+	r.connection(ctx, db, c.Database)
+	if !r.schema(ctx, db, c.Database) {
+		return false
+	}
+	r.keys(ctx, db, c)
+	return true
+}
+
+func (r *report) connection(ctx context.Context, db database, c config.Database) {
+	const check = "connection"
+	pg, is := db.(*postgres.Store)
+	if !is {
+		r.ok(areaDatabase, check, "SQLite, %s", c.Path)
+		return
+	}
+	server, err := pg.Server(ctx)
+	switch {
+	case err != nil:
+		r.add(areaDatabase, failure(check, err, "check that the database runs"))
+	case server.TLS != "":
+		r.ok(areaDatabase, check, "PostgreSQL %s over %s", server.Version, server.TLS)
+	case server.Local:
+		r.ok(areaDatabase, check, "PostgreSQL %s on this machine, without TLS", server.Version)
+	default:
+		r.add(areaDatabase, secret.Finding{Check: check, Verdict: secret.Warn, Advice: "set ENFORCE_DB_SSL=true",
+			Detail: fmt.Sprintf("PostgreSQL %s without TLS: what is read and written crosses the network in clear", server.Version)})
+	}
+}
+
+// schema returns whether it is what this broker needs.
+func (r *report) schema(ctx context.Context, db database, c config.Database) bool {
+	const check = "schema"
+	m, err := db.Migrator()
+	if err != nil {
+		r.add(areaDatabase, failure(check, err, "see the log of the database"))
+		return false
+	}
+	status, err := m.Status(ctx)
+	switch {
+	case err != nil:
+		r.add(areaDatabase, failure(check, err, "see the log of the database"))
+		return false
+	case len(status.Pending) == 0:
+		r.ok(areaDatabase, check, "%d of %d, up to date", status.Version, status.Latest)
+		return true
+	}
+	finding := secret.Finding{Check: check, Detail: fmt.Sprintf("%d of %d", status.Version, status.Latest),
+		Verdict: secret.Warn, Advice: "nothing: the broker migrates it at its next start"}
+	if !c.AutoMigrate {
+		finding.Verdict, finding.Advice = secret.Fail, `run "nexus-broker migrate up"`
+	}
+	r.add(areaDatabase, finding)
+	return false
+}
+
+// keys opens some of what is sealed in the database.
+func (r *report) keys(ctx context.Context, db database, c config.Config) {
+	const check = "encryption"
+	samples, err := db.SealedSamples(ctx, sealedSamples)
+	if err != nil {
+		r.add(areaKeys, failure(check, err, "see the log of the database"))
+		return
+	}
+	var closed, old int
+	for _, s := range samples {
+		_, err := c.Keys.Encryption.Open(s.Purpose, s.Sealed)
+		switch {
+		case err != nil:
+			closed++
+		case !c.Keys.Encryption.Current(s.Sealed):
+			old++
+		}
+	}
+	switch {
+	case closed > 0:
+		r.add(areaKeys, secret.Finding{Check: check, Verdict: secret.Fail,
+			Detail: fmt.Sprintf("ENCRYPTION_KEY does not open %d of %d sealed values that were looked at", closed, len(samples)),
+			Advice: "add the key that they were sealed under to the end of the list"})
+	case old > 0:
+		r.add(areaKeys, secret.Finding{Check: check, Verdict: secret.Warn,
+			Detail: fmt.Sprintf("%d of %d sealed values that were looked at are sealed under a key that is not the first of ENCRYPTION_KEY", old, len(samples)),
+			Advice: "keep that key in the list"})
+	case len(samples) == 0:
+		r.ok(areaKeys, check, "nothing is sealed in the database yet")
+	default:
+		r.ok(areaKeys, check, "ENCRYPTION_KEY opens what is in the database (%d values looked at)", len(samples))
+	}
+}
+
+// failure reports an error that stops an examination. If its message ends with what to
+// do, that is the advice.
+func failure(check string, err error, advice string) secret.Finding {
+	detail := err.Error()
+	if i := strings.LastIndex(detail, ": "); i >= 0 && isAdvice(detail[i+2:]) {
+		detail, advice = detail[:i], detail[i+2:]
+	}
+	return secret.Finding{Check: check, Verdict: secret.Fail, Detail: detail, Advice: advice}
+}
+
+// isAdvice tells our own messages, which end with what to do, from a library's.
+func isAdvice(text string) bool {
+	return strings.HasPrefix(text, "use ") || strings.HasPrefix(text, "run ") || strings.HasPrefix(text, "correct ")
+}

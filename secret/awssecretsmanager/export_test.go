@@ -1,0 +1,7 @@
+package awssecretsmanager
+
+// The encoding of names, for its properties.
+var (
+	Encode = encode
+	Decode = decode
+)
