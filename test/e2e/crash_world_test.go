@@ -1,7 +1,10 @@
 package e2e_test
 
 import (
+	"bytes"
 	"database/sql"
+	"encoding/json"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,7 +31,7 @@ type fragile struct {
 
 // crashTimeout is the SECRET_TIMEOUT of these brokers: it decides how long what a dead
 // process has claimed stays claimed.
-const crashTimeout = time.Second
+const crashTimeout = 2 * time.Second
 
 // claimTime is after what time nobody holds anything any more that a dead or a beaten
 // operation has held, and its notes are due: internal/broker/operation.go.
@@ -36,7 +39,7 @@ const claimTime = 8*crashTimeout + 5*time.Second
 
 // fragileWorlds are the worlds by name, each with a database of its own.
 func fragileWorlds() map[string]func(*testing.T) *fragile {
-	return map[string]func(*testing.T) *fragile{"internal": fragileInternal, "Vault": fragileVault}
+	return map[string]func(*testing.T) *fragile{"internal": fragileInternal, "Vault": fragileVault, "AWS": fragileAWS}
 }
 
 func newFragile(t *testing.T) *fragile {
@@ -108,6 +111,37 @@ func fragileVault(t *testing.T) *fragile {
 	}
 	f.keys = func(t *testing.T) []string { return list(t, "") }
 	return f
+}
+
+func fragileAWS(t *testing.T) *fragile {
+	f := newFragile(t)
+	a := newAWS(t, f.world, "0") // without a recovery window: what is deleted is gone
+	f.world = a.world
+	database := f.through
+	f.through = func(t *testing.T, g *turnstile) env {
+		url := g.http(t, a.URL, awsAction, servers.Answer(http.StatusServiceUnavailable, "application/x-amz-json-1.1", `{"__type":"ServiceUnavailable"}`))
+		return database(t, g).with(env{"AWS_ENDPOINT_URL": url})
+	}
+	f.keys = func(*testing.T) (keys []string) {
+		for _, name := range a.Below(f.path("")) {
+			keys = append(keys, strings.TrimPrefix(name, f.path("")))
+		}
+		return keys
+	}
+	return f
+}
+
+// awsAction tells what a request to AWS is by its action and the name of the secret.
+func awsAction(r *http.Request) string {
+	_, action, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	body, err := io.ReadAll(r.Body)
+	if err != nil || action == "" {
+		return ""
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	var secret struct{ Name, SecretId string }
+	_ = json.Unmarshal(body, &secret) // what has no name is called by its action
+	return strings.TrimSpace(action + " " + strings.TrimPrefix(secret.Name+secret.SecretId, awsPrefix+"/"))
 }
 
 // strings returns the column that a query gives.

@@ -41,8 +41,9 @@ func (m message) String() string {
 
 // reads reports whether the message changes nothing by itself.
 func (m message) reads() bool {
-	verb, _, _ := strings.Cut(m.text, " ")
-	return slices.Contains([]string{"get", "list", "select", "begin", "rollback"}, strings.ToLower(verb))
+	verb, _, _ := strings.Cut(strings.ToLower(m.text), " ")
+	return slices.ContainsFunc([]string{"get", "list", "describe", "batchget", "select", "begin", "rollback"},
+		func(reading string) bool { return strings.HasPrefix(verb, reading) })
 }
 
 // verdict is what becomes of a message.
