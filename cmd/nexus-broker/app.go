@@ -76,7 +76,7 @@ func newApp(ctx context.Context, c config.Config, log *slog.Logger) (_ *app, err
 	creds, err := credentials.New(credentials.Options{
 		Backends: secrets.list, WriteTo: c.Secrets.Backend, ReadOnly: c.Secrets.ReadOnly,
 		ReferencePrefixes: c.Secrets.RefAllowedPrefixes,
-		CacheTTL: c.Secrets.CacheTTL, MaxStale: c.Secrets.CacheMaxStale,
+		CacheTTL:          c.Secrets.CacheTTL, MaxStale: c.Secrets.CacheMaxStale,
 		Audit: db, Metrics: m, Logger: log,
 	})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/nexus-broker/nexus-broker/internal/metrics"
 	"github.com/nexus-broker/nexus-broker/secret"
 	"github.com/nexus-broker/nexus-broker/secret/awssecretsmanager"
+	"github.com/nexus-broker/nexus-broker/secret/gcpsecretmanager"
 	"github.com/nexus-broker/nexus-broker/secret/hashicorpvault"
 )
 
@@ -69,8 +70,10 @@ func openExternal(c config.Secrets, m *metrics.Metrics, log *slog.Logger) (exter
 		return openVault(c, m, log)
 	case config.BackendAWS:
 		return openAWS(c, log)
+	case config.BackendGCP:
+		return openGCP(c, log)
 	}
-	return nil, fmt.Errorf("SECRET_BACKEND %s is not in this build", c.Backend)
+	return nil, fmt.Errorf("there is no secret backend %q", c.Backend)
 }
 
 func (all *backends) add(name string, b secret.SecretBackend, external bool, c config.Config) {
@@ -132,6 +135,18 @@ func openAWS(c config.Secrets, log *slog.Logger) (externalBackend, error) {
 		Region: a.Region, Prefix: a.Prefix, RoleARN: a.RoleARN, ExternalID: a.ExternalID,
 		KMSKeyID: a.KMSKeyID, Tags: a.Tags, RecoveryDays: a.RecoveryDays,
 	}, awssecretsmanager.Options{Logger: log, Timeout: c.Timeout})
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func openGCP(c config.Secrets, log *slog.Logger) (externalBackend, error) {
+	g := c.GCP
+	b, err := gcpsecretmanager.New(gcpsecretmanager.Config{
+		ProjectID: g.ProjectID, Prefix: g.Prefix, Locations: g.Locations, Location: g.Location, KMSKey: g.KMSKey,
+		KeepVersions: g.KeepVersions, ImpersonateServiceAccount: g.ImpersonateServiceAccount, EmulatorHost: g.EmulatorHost,
+	}, gcpsecretmanager.Options{Logger: log, Timeout: c.Timeout})
 	if err != nil {
 		return nil, err
 	}

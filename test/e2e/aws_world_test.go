@@ -130,7 +130,7 @@ func (a cloudAWS) external() external {
 			require.NoError(t, err)
 			return fmt.Sprint(out.VersionIdsToStages, out.Tags, aws.ToTime(out.LastChangedDate), aws.ToTime(out.DeletedDate))
 		},
-		reader: env{"AWS_ACCESS_KEY_ID": awsReaderKeyID, "AWS_SECRET_ACCESS_KEY": awsReaderKey},
+		reader: func() env { return env{"AWS_ACCESS_KEY_ID": awsReaderKeyID, "AWS_SECRET_ACCESS_KEY": awsReaderKey} },
 		forget: a.Forget,
 		wrote: func() (calls []string) {
 			for _, r := range a.Requests() {

@@ -171,7 +171,7 @@ func TestExternalReadOnly(t *testing.T) {
 		c := newCanary()
 		client := confidentialClient(c)
 		op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
-		x.env = x.env.with(x.reader)
+		x.env = x.env.with(x.reader())
 		x.protectLogin(c)
 		x.forget()
 		b := start(t, x.env.with(env{"SECRET_READ_ONLY": "true"}))

@@ -20,8 +20,8 @@ type external struct {
 	remove func(t *testing.T, key string)
 	// history is all that the backend keeps of a key.
 	history func(t *testing.T, key string) any
-	// reader is a login that may only read; nil where the backend has none of its own.
-	reader env
+	// reader returns the login of somebody who may only read.
+	reader func() env
 	// wrote returns the writes that were asked of the backend since forget.
 	forget func()
 	wrote  func() []string
@@ -35,6 +35,7 @@ func forExternals(t *testing.T, test func(t *testing.T, x external)) {
 	for name, open := range map[string]func(*testing.T) external{
 		"Vault": func(t *testing.T) external { return newProxiedVault(t, nil).external(t) },
 		"AWS":   func(t *testing.T) external { return newAWS(t, sqliteWorld(t), "7").external() },
+		"GCP":   func(t *testing.T) external { return newGCP(t, sqliteWorld(t)).external(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -62,7 +63,7 @@ func (v proxiedVault) external(t *testing.T) external {
 		history: func(_ *testing.T, key string) any {
 			return v.Read("secret/metadata/" + v.prefix() + "/" + key)["data"]
 		},
-		reader: env{"VAULT_TOKEN": v.Token([]string{"reader"}, nil)},
+		reader: func() env { return env{"VAULT_TOKEN": v.Token([]string{"reader"}, nil)} },
 		forget: v.proxy.Forget,
 		wrote: func() (calls []string) {
 			for _, r := range v.proxy.Requests(isWrite) {

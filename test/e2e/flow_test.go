@@ -239,6 +239,7 @@ func worlds(t *testing.T) []world {
 		least(sqliteWorld(t), "Vault KV v2 by AppRole, SQLite", "secret", 2, approle),
 		newAWS(t, postgresWorld(t, cluster), "0").world,
 		newAWS(t, sqliteWorld(t), "7").world,
+		newGCP(t, postgresWorld(t, cluster)).world,
 	}
 }
 
