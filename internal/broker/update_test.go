@@ -308,3 +308,17 @@ func TestUpdateSeesARotationInTheVault(t *testing.T) {
 	require.Equal(t, "rotated by hand", h.inVault("google/client_id"))
 	require.Equal(t, "new", h.inVault("google/client_secret"))
 }
+
+// TestAnInternalPairThatMayNotFitTogetherSaysSo: the values themselves do not.
+func TestAnInternalPairThatMayNotFitTogetherSaysSo(t *testing.T) {
+	h := newHouse(t, options{internal: true})
+	id := h.register("google")
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: time.Now().Add(time.Minute)}
+	_, err := h.store.BeginOp(t.Context(), id, op, time.Now(), true)
+	require.NoError(t, err)
+	view, err := h.Provider(t.Context(), id)
+	require.NoError(t, err)
+	require.True(t, view.ShowCredentials)
+	require.Equal(t, credentials.Incomplete, view.Provider.Credentials.State)
+	require.Equal(t, clientSecret, view.ClientSecret.Reveal())
+}

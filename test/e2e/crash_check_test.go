@@ -8,7 +8,7 @@ import (
 )
 
 // allCases reports whether the tests that have more cases than a normal run has time
-// for shall run all of them.
+// for shall run all of them ("make crash").
 func allCases() bool { return os.Getenv("NEXUS_TEST_ALL") == "1" }
 
 // What an accident can leave of a provider.

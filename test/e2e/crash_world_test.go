@@ -1,10 +1,7 @@
 package e2e_test
 
 import (
-	"bytes"
 	"database/sql"
-	"encoding/json"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -27,6 +24,9 @@ type fragile struct {
 	// keys returns every key of which the secret backend has kept anything.
 	keys func(t *testing.T) []string
 	db   *sql.DB
+	// fewer: a normal run stops only what is said to the secret backend. What is said to
+	// the database is the same as in another world.
+	fewer bool
 }
 
 // crashTimeout is the SECRET_TIMEOUT of these brokers: it decides how long what a dead
@@ -39,7 +39,7 @@ const claimTime = 8*crashTimeout + 5*time.Second
 
 // fragileWorlds are the worlds by name, each with a database of its own.
 func fragileWorlds() map[string]func(*testing.T) *fragile {
-	return map[string]func(*testing.T) *fragile{"internal": fragileInternal, "Vault": fragileVault, "AWS": fragileAWS}
+	return map[string]func(*testing.T) *fragile{"internal": fragileInternal, "Vault": fragileVault, "AWS": fragileAWS, "GCP": fragileGCP}
 }
 
 func newFragile(t *testing.T) *fragile {
@@ -111,37 +111,6 @@ func fragileVault(t *testing.T) *fragile {
 	}
 	f.keys = func(t *testing.T) []string { return list(t, "") }
 	return f
-}
-
-func fragileAWS(t *testing.T) *fragile {
-	f := newFragile(t)
-	a := newAWS(t, f.world, "0") // without a recovery window: what is deleted is gone
-	f.world = a.world
-	database := f.through
-	f.through = func(t *testing.T, g *turnstile) env {
-		url := g.http(t, a.URL, awsAction, servers.Answer(http.StatusServiceUnavailable, "application/x-amz-json-1.1", `{"__type":"ServiceUnavailable"}`))
-		return database(t, g).with(env{"AWS_ENDPOINT_URL": url})
-	}
-	f.keys = func(*testing.T) (keys []string) {
-		for _, name := range a.Below(f.path("")) {
-			keys = append(keys, strings.TrimPrefix(name, f.path("")))
-		}
-		return keys
-	}
-	return f
-}
-
-// awsAction tells what a request to AWS is by its action and the name of the secret.
-func awsAction(r *http.Request) string {
-	_, action, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-	body, err := io.ReadAll(r.Body)
-	if err != nil || action == "" {
-		return ""
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	var secret struct{ Name, SecretId string }
-	_ = json.Unmarshal(body, &secret) // what has no name is called by its action
-	return strings.TrimSpace(action + " " + strings.TrimPrefix(secret.Name+secret.SecretId, awsPrefix+"/"))
 }
 
 // strings returns the column that a query gives.

@@ -42,7 +42,7 @@ func (m message) String() string {
 // reads reports whether the message changes nothing by itself.
 func (m message) reads() bool {
 	verb, _, _ := strings.Cut(strings.ToLower(m.text), " ")
-	return slices.ContainsFunc([]string{"get", "list", "describe", "batchget", "select", "begin", "rollback"},
+	return slices.ContainsFunc([]string{"get", "list", "describe", "batchget", "access", "select", "begin", "rollback"},
 		func(reading string) bool { return strings.HasPrefix(verb, reading) })
 }
 
