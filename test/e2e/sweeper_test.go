@@ -17,7 +17,7 @@ func TestOneReplicaSweeps(t *testing.T) {
 	f := fragileVault(t)
 	a := &accident{operation: "delete", what: killed, at: message{"store", "DELETE metadata/NAME/client_id", 1}, name: "left"}
 	f.killAll(t, startSwept(t, f.env), []*accident{a})
-	require.NotEmpty(t, f.look(t, "left/client_secret"))
+	require.NotEmpty(t, f.look(t, "left-0/client_secret"))
 	f.hourPasses(t)
 
 	g := &turnstile{}
@@ -25,7 +25,7 @@ func TestOneReplicaSweeps(t *testing.T) {
 	var once sync.Once
 	defer once.Do(func() { close(release) })
 	g.begin(func(m message, ask func()) verdict {
-		if m.text == "DELETE metadata/left/client_id" {
+		if m.text == "DELETE metadata/left-0/client_id" {
 			close(reached)
 			<-release
 			return lose
@@ -51,15 +51,15 @@ func TestOneReplicaSweeps(t *testing.T) {
 		sweeper.kill() // and then there is still its lease
 	}
 	once.Do(func() { close(release) })
-	require.NotEmpty(t, f.look(t, "left/client_secret"))
+	require.NotEmpty(t, f.look(t, "left-0/client_secret"))
 	require.NotEmpty(t, f.unfinished(t))
 
 	f.hourPasses(t)
 	heir := start(t, f.env)
 	eventually(t, "it sweeps", func() bool { return strings.Contains(heir.log.String(), `"swept"`) })
 	require.Empty(t, f.unfinished(t))
-	f.gone(t, "left/client_id")
-	f.gone(t, "left/client_secret")
+	f.gone(t, "left-0/client_id")
+	f.gone(t, "left-0/client_secret")
 }
 
 // hourPasses lets an hour pass for all that is claimed, leased or to be done later.
