@@ -16,7 +16,8 @@ type ProviderView struct {
 	Provider     Provider
 	ClientID     secret.Value
 	ClientSecret secret.Value
-	// ShowCredentials: the answer has the "credentials" object instead of the values.
+	// ShowCredentials: the answer has the "credentials" object, instead of the values or,
+	// where they may not fit together, beside them.
 	ShowCredentials bool
 	Location        string // of the credentials, for a person
 }

@@ -28,7 +28,8 @@ func (s *Service) Provider(ctx context.Context, id uuid.UUID) (ProviderView, err
 		view.ShowCredentials = true
 		return view, nil
 	}
-	ref.Optional = true // a value that is missing is left out
+	view.ShowCredentials = ref.State == credentials.Incomplete // the values do not say so
+	ref.Optional = true                                        // a value that is missing is left out
 	pair, err := s.creds.Read(ctx, ref)
 	if err != nil {
 		return ProviderView{}, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)

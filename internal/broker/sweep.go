@@ -36,6 +36,7 @@ func (s *Service) Sweep(ctx context.Context) {
 func (s *Service) SweepOnce(ctx context.Context) {
 	mine, err := s.takeSweep(ctx)
 	if !mine && err == nil {
+		s.log.DebugContext(ctx, "not swept: another replica is at it")
 		return
 	}
 	defer s.endSweep(ctx) // after an error too: the lease may have been taken

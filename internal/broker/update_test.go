@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -307,4 +308,18 @@ func TestUpdateSeesARotationInTheVault(t *testing.T) {
 	require.GreaterOrEqual(t, reads, 4, "planned, found changed, planned again, found unchanged")
 	require.Equal(t, "rotated by hand", h.inVault("google/client_id"))
 	require.Equal(t, "new", h.inVault("google/client_secret"))
+}
+
+// TestAnInternalPairThatMayNotFitTogetherSaysSo: the values themselves do not.
+func TestAnInternalPairThatMayNotFitTogetherSaysSo(t *testing.T) {
+	h := newHouse(t, options{internal: true})
+	id := h.register("google")
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: time.Now().Add(time.Minute)}
+	_, err := h.store.BeginOp(t.Context(), id, op, time.Now(), true)
+	require.NoError(t, err)
+	view, err := h.Provider(t.Context(), id)
+	require.NoError(t, err)
+	require.True(t, view.ShowCredentials)
+	require.Equal(t, credentials.Incomplete, view.Provider.Credentials.State)
+	require.Equal(t, clientSecret, view.ClientSecret.Reveal())
 }

@@ -55,8 +55,8 @@ func (d *diagnosis) failed(check string, err error) bool {
 func (d *diagnosis) login(ctx context.Context) bool {
 	l := d.b.conn.login
 	if l == nil {
-		return d.add("login", secret.Warn, "none: an emulator is spoken to without credentials", "unset SECRET_MANAGER_EMULATOR_HOST for Google Cloud") ||
-			true
+		d.add("login", secret.Warn, "none: an emulator is spoken to without credentials", "unset SECRET_MANAGER_EMULATOR_HOST for Google Cloud")
+		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.b.conn.timeout)
 	defer cancel()

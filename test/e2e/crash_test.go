@@ -3,87 +3,71 @@ package e2e_test
 import (
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"strings"
+	"slices"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/nexus-broker/nexus-broker/test/servers"
 )
 
-// crash kills a broker in the middle of an operation, at one request to the vault.
-type crash struct {
+// mishap is what happens to an operation at one of its messages.
+type mishap string
+
+const (
+	killed mishap = "killed"  // the broker is killed with SIGKILL
+	cut    mishap = "cut off" // the message is lost, or its answer
+	down   mishap = "down"    // from this message on the service that it is for is down
+)
+
+// accident is an operation on a provider to which something happens, and what came of it.
+type accident struct {
 	operation string
-	method    string // of the request
-	at        string // how its path ends, %s standing for the provider's name
-	after     bool   // the vault has done what was asked; else it never hears of it
-	// left is the pair that the provider is to have in the end, "" if there is none,
-	// "torn" if the two values do not fit together.
-	left string
+	what      mishap
+	at        message
+	after     bool // the message has been answered, and the broker doesn't hear of it
+
+	name, id string // of the provider; no id while it is being registered
+	struck   bool   // it has come to that
+	status   int    // what the broker answered; 0: nothing
+	seen     string // what others could see of it at once
 }
 
-func (c crash) String() string {
+func (a *accident) String() string {
 	when := "before"
-	if c.after {
+	if a.after {
 		when = "after"
 	}
-	place := strings.NewReplacer("%s-renamed/", "new ", "%s/", "", "/", " ").Replace(c.at)
-	return fmt.Sprintf("%s killed %s %s %s", c.operation, when, c.method, place)
+	return fmt.Sprintf("%s (%s) %s %s %s", a.operation, a.name, a.what, when, a.at)
 }
 
-// crashes are all points at which an operation is between two requests to the vault.
-func crashes() (all []crash) {
-	both := func(operation, method, at, before, after string) {
-		all = append(all, crash{operation, method, at, false, before}, crash{operation, method, at, true, after})
+func (a *accident) renamed() string { return a.name + "-renamed" }
+
+// old and new are the pairs that the provider has, and is to get.
+func (a *accident) old() string { return a.name + ".old" }
+func (a *accident) new() string { return a.name + ".new" }
+
+var operations = []string{"register", "update", "rename", "delete"}
+
+// prepare makes the provider that the operation is about.
+func (a *accident) prepare(b *process) {
+	if a.operation != "register" {
+		a.id = b.call("POST", "/providers", map[string]any{"profile": profilePair(a.name, a.old())}).want(201).text("id")
 	}
-	both("register", "PUT", "data/%s/client_id", "", "")
-	both("register", "PUT", "data/%s/client_secret", "", "")
-	both("update", "PUT", "data/%s/client_id", "old", "torn")
-	both("update", "PUT", "data/%s/client_secret", "torn", "new")
-	both("delete", "DELETE", "metadata/%s/client_id", "", "")
-	both("delete", "DELETE", "metadata/%s/client_secret", "", "")
-	both("rename", "PUT", "data/%s-renamed/client_id", "old", "old")
-	both("rename", "PUT", "data/%s-renamed/client_secret", "old", "old")
-	both("rename", "DELETE", "metadata/%s/client_id", "old", "old")
-	both("rename", "DELETE", "metadata/%s/client_secret", "old", "old")
-	return all
 }
 
-// crashed is a broker that was killed, and what it was at.
-type crashed struct {
-	crash
-	proxiedVault
-	env      env
-	name, id string // of the provider; no id if it was being registered
-	secrets  *canary
-}
-
-// TestCrash kills the broker at every step of every operation that needs two systems,
-// and starts it again: at once it tells the truth, and in time nothing is left that
-// should not be.
-func TestCrash(t *testing.T) {
-	t.Parallel()
-	v := newProxiedVault(t, nil)
-	const timeout = time.Second
-	v.world.env["SECRET_TIMEOUT"] = timeout.String()
-	c := newCanary()
-	for _, pair := range []string{"old", "new", "successor", "repaired"} {
-		c.protect(pair, pair+"-secret")
-	}
-	var all []crashed
-	for i, point := range crashes() {
-		x := crashed{crash: point, proxiedVault: v, name: fmt.Sprintf("crash-%d", i), secrets: c}
-		x.env = v.world.env.with(env{"DATABASE_URL": "sqlite:" + t.TempDir() + "/broker.db"})
-		if !t.Run(point.String(), func(t *testing.T) { x.killMidway(t); x.atOnce(t) }) {
-			return
-		}
-		all = append(all, x)
-	}
-	time.Sleep(8*timeout + 6*time.Second) // the longest that an operation may take: its claim runs out
-	for _, x := range all {
-		t.Run(x.String()+", in time", x.inTime)
+// operate carries the operation out, as far as that goes.
+func (a *accident) operate(b *process) {
+	switch a.operation {
+	case "register":
+		a.status = b.try("POST", "/providers", map[string]any{"profile": profilePair(a.name, a.new())})
+	case "update":
+		a.status = b.try("PATCH", "/providers/"+a.id, map[string]any{"client_id": a.new() + "-id", "client_secret": a.new() + "-secret"})
+	case "rename":
+		a.status = b.try("PATCH", "/providers/"+a.id, map[string]any{"name": a.renamed()})
+	case "delete":
+		a.status = b.try("DELETE", "/providers/"+a.id, nil)
 	}
 }
 
@@ -92,116 +76,205 @@ func profilePair(name, pair string) map[string]any {
 		"client_id": pair + "-id", "client_secret": pair + "-secret"}
 }
 
-// killMidway begins the operation and kills the broker on the way.
-func (x *crashed) killMidway(t *testing.T) {
-	b := start(t, x.env)
-	// Killed in the middle of its first sweep, it would keep others from theirs for two
-	// minutes.
-	eventually(t, "the first sweep ends", func() bool { return strings.Contains(b.log.String(), `"swept"`) })
-	if x.operation != "register" {
-		x.id = b.call("POST", "/providers", map[string]any{"profile": profilePair(x.name, "old")}).want(201).text("id")
-	}
-	path := fmt.Sprintf("/v1/secret/"+strings.Replace(x.at, "/", "/"+x.prefix()+"/", 1), x.name)
-	x.proxy.Inject(func(_ http.ResponseWriter, r *http.Request, pass http.HandlerFunc) {
-		if x.after {
-			pass(httptest.NewRecorder(), r)
-		}
-		b.kill()
-		panic(http.ErrAbortHandler)
-	}, servers.MethodIs(x.method), servers.PathIs(path))
-	defer x.proxy.Heal()
-	switch x.operation {
-	case "register":
-		b.try("POST", "/providers", map[string]any{"profile": profilePair(x.name, "old")})
-	case "update":
-		b.try("PATCH", "/providers/"+x.id, map[string]any{"client_id": "new-id", "client_secret": "new-secret"})
-	case "delete":
-		b.try("DELETE", "/providers/"+x.id, nil)
-	case "rename":
-		b.try("PATCH", "/providers/"+x.id, map[string]any{"name": x.name + "-renamed"})
-	}
-	<-b.done
-	require.Equal(t, "signal: killed", b.err.Error(), "%s", b.log)
-	x.secrets.checkBroker(t, b)
-}
-
-// try sends a request that may get no answer.
-func (p *process) try(method, path string, body any) {
+// try sends a request that may get no answer, and returns the status of that which it gets.
+func (p *process) try(method, path string, body any) int {
 	p.t.Helper()
 	req := p.request(method, path, body, http.Header{"X-Api-Key": {apiKey}})
-	if resp, err := http.DefaultTransport.RoundTrip(req); err == nil {
-		_ = resp.Body.Close()
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return 0
 	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
 }
 
-// atOnce looks at a broker that was started right after the crash.
-func (x *crashed) atOnce(t *testing.T) {
-	b := start(t, x.env)
-	defer b.stop()
-	switch x.operation {
-	case "register", "delete":
-		b.call("GET", "/providers/by-name/"+x.name, nil).want(404, "provider_not_found")
-		require.Equal(t, "[]\n", string(b.call("GET", "/providers", nil).want(200).Body))
-	case "update":
-		require.Equal(t, "incomplete", b.credentialsState(x.id))
-	case "rename":
-		require.Equal(t, "old-id", b.clientID(x.id))
-	}
+// happen has the accident happen to a broker behind the turnstile.
+func (a *accident) happen(g *turnstile, b *process) {
+	gone := false // what the message was for is down
+	var mu sync.Mutex
+	g.begin(func(m message, ask func()) verdict {
+		mu.Lock()
+		defer mu.Unlock()
+		fails := map[string]verdict{"database": lose, "store": refuse}[m.place]
+		switch {
+		case gone && m.place == a.at.place:
+			return fails
+		case a.struck || m != a.at:
+			ask()
+			return pass
+		}
+		a.struck = true
+		if a.after {
+			ask()
+		}
+		switch a.what {
+		case killed:
+			b.kill()
+		case down:
+			gone = true
+			if !a.after {
+				return fails
+			}
+		}
+		return lose
+	}, a.renamed(), "NEW", a.name, "NAME")
+	defer g.end()
+	a.operate(b)
 }
 
-func (p *process) credentialsState(id string) any {
-	p.t.Helper()
-	return p.call("GET", "/providers/"+id, nil).want(200).object()["credentials"].(map[string]any)["state"]
-}
-
-// clientID returns the client id that a flow of the provider begins with.
-func (p *process) clientID(id string) string {
-	p.t.Helper()
-	a := p.call("POST", "/auth/consent-spec", map[string]any{"workspace_id": "ws", "provider_id": id, "return_url": returnURL}).want(200)
-	return mustURL(p.t, a.text("authUrl")).Query().Get("client_id")
-}
-
-// inTime looks at a broker that was started after the crash could be known as such.
-func (x *crashed) inTime(t *testing.T) {
-	b := start(t, x.env)
-	gone := func(name string) func() bool {
-		return func() bool {
-			return x.world.look(t, name+"/client_id") == "" && x.world.look(t, name+"/client_secret") == ""
+// accidents are all that are made of an operation's messages. Where all is false, those
+// are left out that leave the world as another does: before a message it is as it was
+// after the one before, and a message that only reads, or that belongs to a transaction,
+// leaves it as it was.
+func accidents(operation string, messages []message, what mishap, all bool) (list []*accident) {
+	open, changed := false, false // a transaction; anything
+	for _, m := range messages {
+		open = (open || m.text == "begin") && m.text != "commit"
+		changes := !m.reads() && (!open || m.place == "store")
+		before, after := true, changes
+		switch {
+		case all:
+			after = true
+		case what == killed:
+			before = changes && !changed
+		case what == down:
+			before, after = changes, false
+		}
+		changed = changed || changes
+		for _, late := range []bool{false, true} {
+			if !late && before || late && after {
+				list = append(list, &accident{operation: operation, what: what, at: m, after: late})
+			}
 		}
 	}
-	switch {
-	case x.operation == "rename":
-		name := b.call("GET", "/providers/"+x.id, nil).want(200).text("name")
-		other := map[string]string{x.name: x.name + "-renamed", x.name + "-renamed": x.name}[name]
-		require.Equal(t, x.method == "DELETE", name == x.name+"-renamed", "the name is %s", name)
-		eventually(t, "the place that is not needed is empty", gone(other))
-		require.Equal(t, "old-id", b.clientID(x.id))
-		require.Equal(t, "old-secret", x.world.look(t, name+"/client_secret"))
-	case x.left == "":
-		eventually(t, "nothing is left", gone(x.name))
-		x.world.gone(t, x.name+"/client_id")
-		x.world.gone(t, x.name+"/client_secret")
-		// While the sweep is at it the name is taken.
-		eventually(t, "the name is free", func() bool {
-			a := b.call("POST", "/providers", map[string]any{"profile": profilePair(x.name, "successor")})
-			x.id = a.text("id")
-			return a.Status == 201
+	return list
+}
+
+// TestCrash stops every operation that needs two systems at every message that it sends
+// to one of them: the broker is killed, the message or its answer is lost, the database or
+// the secret backend is down from there on. At once the API tells the truth; and in time,
+// after a start and its sweep, all five invariants of writing hold.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	for name, open := range fragileWorlds() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testCrash(t, open(t), allCases())
 		})
-		require.Equal(t, "successor-id", b.clientID(x.id))
-	case x.left == "torn":
-		// The sweep cannot know which pair is right: it stays incomplete, until somebody
-		// says.
-		time.Sleep(500 * time.Millisecond)
-		require.Equal(t, "incomplete", b.credentialsState(x.id))
-	default:
-		eventually(t, "the provider is ready", func() bool { return b.credentialsState(x.id) == "ready" })
-		require.Equal(t, x.left+"-id", b.clientID(x.id))
-		require.Equal(t, x.left+"-secret", x.world.look(t, x.name+"/client_secret"))
 	}
-	if x.operation == "update" {
-		b.call("PATCH", "/providers/"+x.id, map[string]any{"client_id": "repaired-id", "client_secret": "repaired-secret"}).want(200)
-		require.Equal(t, "ready", b.credentialsState(x.id))
-		require.Equal(t, "repaired-id", b.clientID(x.id))
+}
+
+func testCrash(t *testing.T, f *fragile, all bool) {
+	witness := startSwept(t, f.env)
+	messages := f.rehearse(t, witness)
+	var killings, failures []*accident
+	for _, operation := range operations {
+		if f.fewer && !all {
+			messages[operation] = slices.DeleteFunc(messages[operation], func(m message) bool { return m.place == "database" })
+		}
+		killings = append(killings, accidents(operation, messages[operation], killed, all)...)
+		failures = append(failures, accidents(operation, messages[operation], cut, all)...)
+		failures = append(failures, accidents(operation, messages[operation], down, all)...)
 	}
-	x.secrets.checkBroker(t, b)
+	for i, a := range slices.Concat(killings, failures) {
+		a.name = "p" + strconv.Itoa(i)
+	}
+	var busy sync.WaitGroup
+	busy.Go(func() { f.killAll(t, witness, killings) })
+	for part := range 3 { // they mostly wait
+		busy.Go(func() {
+			var mine []*accident
+			for i := part; i < len(failures); i += 3 {
+				mine = append(mine, failures[i])
+			}
+			f.failAll(t, witness, mine)
+		})
+	}
+	busy.Wait()
+	if t.Failed() {
+		return
+	}
+	t.Logf("%d times killed, %d times failed; %d messages", len(killings), len(failures), len(slices.Concat(
+		messages["register"], messages["update"], messages["rename"], messages["delete"])))
+	witness.stop()
+	f.settle(t, slices.Concat(killings, failures))
+}
+
+// rehearse carries out each operation undisturbed and returns what it says.
+func (f *fragile) rehearse(t *testing.T, witness *process) map[string][]message {
+	g := &turnstile{}
+	b := startSwept(t, f.through(t, g))
+	messages := map[string][]message{}
+	for _, operation := range operations {
+		a := accident{operation: operation, name: "rehearsal-" + operation}
+		a.prepare(b)
+		g.begin(nil, a.renamed(), "NEW", a.name, "NAME")
+		a.operate(b)
+		messages[operation] = g.end()
+		require.Less(t, a.status, 300, operation)
+		require.NotEmpty(t, messages[operation], operation)
+		f.observe(t, witness, &a)
+		t.Logf("%s: %q", operation, messages[operation])
+	}
+	b.stop()
+	return messages
+}
+
+// killAll kills a broker for each accident.
+func (f *fragile) killAll(t *testing.T, witness *process, list []*accident) {
+	g := &turnstile{}
+	e := f.through(t, g)
+	for _, a := range list {
+		b := startSwept(t, e)
+		a.strike(t, witness, g, b)
+		b.kill()
+		f.observe(t, witness, a)
+	}
+}
+
+// failAll makes all accidents happen to one broker.
+func (f *fragile) failAll(t *testing.T, witness *process, list []*accident) {
+	g := &turnstile{}
+	b := startSwept(t, f.through(t, g))
+	for _, a := range list {
+		a.strike(t, witness, g, b)
+		require.NotZero(t, a.status, "%s: no answer", a)
+		f.observe(t, witness, a)
+	}
+	b.stop()
+}
+
+// strike prepares a provider and has the accident happen to it. It may not come to that,
+// because another replica, which clears up too, was faster: then it is tried again with
+// another provider.
+func (a *accident) strike(t *testing.T, witness *process, g *turnstile, b *process) {
+	t.Helper()
+	name := a.name
+	for try := 0; !a.struck; try++ {
+		require.Less(t, try, 10, "%s: it never comes to that", a)
+		a.name, a.id = fmt.Sprintf("%s-%d", name, try), ""
+		a.prepare(witness)
+		a.happen(g, b)
+	}
+}
+
+// settle waits until nothing is claimed any more, starts a broker, and checks that in the
+// end everything is as it should be.
+func (f *fragile) settle(t *testing.T, list []*accident) {
+	// What was tried and has failed is tried again after fifteen seconds.
+	time.Sleep(max(claimTime, 15*time.Second) + time.Second)
+	b := startSwept(t, f.env)
+	eventually(t, "nothing is left to be done", func() bool { return len(f.unfinished(t)) == 0 })
+	left := map[string]string{} // what the store is to hold
+	for _, a := range list {
+		f.checkSettled(t, b, a)
+	}
+	for _, a := range list {
+		f.succeed(t, b, a, left)
+	}
+	b.stop()
+	startSwept(t, f.env).stop() // a late sweep hits no successor
+	for key, value := range left {
+		require.Equal(t, value, f.look(t, key), key)
+	}
 }

@@ -136,12 +136,26 @@ func eventRows(first, n int) string {
 // Atomically implements relational.DB. Each statement sees what was committed before
 // it; what a transaction relies on it locks.
 func (d *db) Atomically(ctx context.Context, f func(context.Context, relational.Tx) error) error {
-	begun := false
-	return d.run(ctx, func(err error) bool { return !begun || notDone(err) }, func(ctx context.Context) error {
-		return pgx.BeginFunc(ctx, d.pool, func(t pgx.Tx) error {
-			begun = true
-			return f(ctx, tx{t})
-		})
+	begun, committing := false, false
+	again := func(err error) bool {
+		if committing {
+			return endedByServer(err) // pgx calls a commit whose answer is lost one that was never sent
+		}
+		return !begun || notDone(err)
+	}
+	return d.run(ctx, again, func(ctx context.Context) error {
+		committing = false
+		t, err := d.pool.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		begun = true
+		defer func() { _ = t.Rollback(ctx) }() // of no effect after a commit
+		if err := f(ctx, tx{t}); err != nil {
+			return err
+		}
+		committing = true
+		return t.Commit(ctx)
 	})
 }
 

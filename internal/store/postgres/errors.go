@@ -62,7 +62,11 @@ func broken(err error) bool {
 // notDone reports whether a change whose connection broke was certainly not made: it
 // was not sent, or the server has ended the session instead of carrying it out, and
 // so has rolled back.
-func notDone(err error) bool {
+func notDone(err error) bool { return pgconn.SafeToRetry(err) || endedByServer(err) }
+
+// endedByServer reports whether the server has ended the session instead of carrying
+// out what was sent last.
+func endedByServer(err error) bool {
 	var pg *pgconn.PgError
-	return pgconn.SafeToRetry(err) || errors.As(err, &pg) && pg.Code == adminShutdown
+	return errors.As(err, &pg) && pg.Code == adminShutdown
 }
