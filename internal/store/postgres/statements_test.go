@@ -105,8 +105,17 @@ func TestNothingIsScannedWhole(t *testing.T) {
 		"ReplaceToken": func() error {
 			return s.ReplaceToken(ctx, connection, "sealed", broker.StoredToken{Sealed: "sealed"}, now)
 		},
-		"Connection":         func() error { _, err := s.Connection(ctx, connection); return err },
-		"CreateConnection":   func() error { return s.CreateConnection(ctx, pending, audit.New(ctx, "x", pending.ID, nil)) },
+		"Connection":       func() error { _, err := s.Connection(ctx, connection); return err },
+		"CreateConnection": func() error { return s.CreateConnection(ctx, pending, audit.New(ctx, "x", pending.ID, nil)) },
+		"ClaimRefresh": func() error {
+			_, err := s.ClaimRefresh(ctx, connection, broker.RefreshSeen{Sealed: "sealed"}, time.Minute)
+			return err
+		},
+		"RefreshState": func() error { _, err := s.RefreshState(ctx, connection); return err },
+		"Connections, a page": func() error {
+			_, err := s.Connections(ctx, "ws", broker.Page{Limit: 20, After: connection})
+			return err
+		},
 		"Provider":           func() error { _, err := s.Provider(ctx, provider); return err },
 		"ProvidersByName":    func() error { _, err := s.ProvidersByName(ctx, "Provider-7"); return err },
 		"Providers, a page":  func() error { _, err := s.Providers(ctx, broker.Page{Limit: 20, After: provider}); return err },
