@@ -65,7 +65,7 @@ func newApp(ctx context.Context, c config.Config, log *slog.Logger) (_ *app, err
 	}
 	a.closers = append(a.closers, traceCloser{traces})
 
-	secrets, err := openBackends(c, db, m, traces.Tracer(), log)
+	secrets, err := openBackends(ctx, c, db, m, traces.Tracer(), log)
 	if err != nil {
 		return nil, err
 	}

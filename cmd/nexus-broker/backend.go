@@ -41,14 +41,14 @@ func (all *backends) Close() error {
 
 // openBackends builds the backends. No network is needed: a vault that is down now
 // must not keep the broker from serving stored tokens.
-func openBackends(c config.Config, rows internalbackend.Rows, m *metrics.Metrics, tracer trace.Tracer, log *slog.Logger) (*backends, error) {
+func openBackends(ctx context.Context, c config.Config, rows internalbackend.Rows, m *metrics.Metrics, tracer trace.Tracer, log *slog.Logger) (*backends, error) {
 	all := &backends{decoration: backend.Options{Timeout: c.Secrets.Timeout, Metrics: m, Logger: log, Tracer: tracer}}
 	internal := internalbackend.New(rows, c.Keys.Encryption)
 	all.add(config.BackendInternal, internal, false, c)
 	if c.Secrets.Backend == config.BackendInternal {
 		return all, nil
 	}
-	external, err := openExternal(c.Secrets, m, log)
+	external, err := openExternal(ctx, c.Secrets, m, log)
 	if err != nil {
 		return nil, err // says itself which backend it is about
 	}
@@ -64,12 +64,12 @@ type externalBackend interface {
 }
 
 // openExternal builds the external backend that is selected.
-func openExternal(c config.Secrets, m *metrics.Metrics, log *slog.Logger) (externalBackend, error) {
+func openExternal(ctx context.Context, c config.Secrets, m *metrics.Metrics, log *slog.Logger) (externalBackend, error) {
 	switch c.Backend {
 	case config.BackendVault:
 		return openVault(c, m, log)
 	case config.BackendAWS:
-		return openAWS(c, log)
+		return openAWS(ctx, c, log)
 	case config.BackendGCP:
 		return openGCP(c, log)
 	}
@@ -129,9 +129,9 @@ func vaultLogin(v config.Vault) hashicorpvault.Login {
 	return nil
 }
 
-func openAWS(c config.Secrets, log *slog.Logger) (externalBackend, error) {
+func openAWS(ctx context.Context, c config.Secrets, log *slog.Logger) (externalBackend, error) {
 	a := c.AWS
-	b, err := awssecretsmanager.New(context.Background(), awssecretsmanager.Config{
+	b, err := awssecretsmanager.New(ctx, awssecretsmanager.Config{
 		Region: a.Region, Prefix: a.Prefix, RoleARN: a.RoleARN, ExternalID: a.ExternalID,
 		KMSKeyID: a.KMSKeyID, Tags: a.Tags, RecoveryDays: a.RecoveryDays,
 	}, awssecretsmanager.Options{Logger: log, Timeout: c.Timeout})

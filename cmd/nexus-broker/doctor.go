@@ -80,7 +80,7 @@ func printPolicy(ctx context.Context, p program, f doctorFlags) error {
 	if err != nil {
 		return err
 	}
-	all, err := openForDoctor(c, nil)
+	all, err := openForDoctor(ctx, c, nil)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (r *report) parts(ctx context.Context, c config.Config, need secret.Access)
 
 // backend examines the selected secret backend.
 func (r *report) backend(ctx context.Context, c config.Config, rows internalbackend.Rows, need secret.Access) {
-	all, err := openForDoctor(c, rows)
+	all, err := openForDoctor(ctx, c, rows)
 	if err != nil {
 		r.add(areaBackend, failure("configuration", err, "correct the configuration"))
 		return
@@ -149,6 +149,6 @@ func (r *report) backend(ctx context.Context, c config.Config, rows internalback
 }
 
 // openForDoctor opens the backends with nobody to log, count or trace for.
-func openForDoctor(c config.Config, rows internalbackend.Rows) (*backends, error) {
-	return openBackends(c, rows, metrics.New(prometheus.NewRegistry()), nil, slog.New(slog.DiscardHandler))
+func openForDoctor(ctx context.Context, c config.Config, rows internalbackend.Rows) (*backends, error) {
+	return openBackends(ctx, c, rows, metrics.New(prometheus.NewRegistry()), nil, slog.New(slog.DiscardHandler))
 }

@@ -19,11 +19,6 @@ func invalid(wrong, want string) *Problem { return &Problem{Wrong: wrong, Want: 
 // accepted takes any value and keeps none.
 func accepted(*Config, string) *Problem { return nil }
 
-// notInThisBuild refuses every value of a documented variable.
-func notInThisBuild(*Config, string) *Problem {
-	return invalid("is not supported by this build", "unset it")
-}
-
 func plain(field func(*Config) *string) setter {
 	return func(c *Config, text string) *Problem {
 		*field(c) = text

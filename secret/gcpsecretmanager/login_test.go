@@ -166,7 +166,7 @@ func TestALoginThatFails(t *testing.T) {
 				if errors.Is(err, context.DeadlineExceeded) && test.status >= 429 {
 					continue // the library tries again for as long as it may
 				}
-				if !isOnly(t, err, test.want) || errors.Is(err, secret.ErrLogin) != (test.want == secret.ErrDenied) || !strings.Contains(err.Error(), test.says) {
+				if !isOnly(t, err, test.want) || errors.Is(err, secret.ErrLogin) != errors.Is(test.want, secret.ErrDenied) || !strings.Contains(err.Error(), test.says) {
 					t.Errorf("%s: %v", op, err)
 				}
 				wantQuiet(t, err)

@@ -31,7 +31,7 @@ const (
 func isOnly(t *testing.T, err, want error) bool {
 	t.Helper()
 	for _, s := range []error{secret.ErrNotFound, secret.ErrDenied, secret.ErrUnavailable, secret.ErrThrottled, secret.ErrInvalid, secret.ErrExists, secret.ErrChanged} {
-		if errors.Is(err, s) != (s == want) {
+		if errors.Is(err, s) != errors.Is(want, s) {
 			return false
 		}
 	}

@@ -48,9 +48,12 @@ func awsAction(r *http.Request) string {
 		return ""
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	var secret struct{ Name, SecretId string }
+	var secret struct {
+		Name     string
+		SecretID string `json:"SecretId"`
+	}
 	_ = json.Unmarshal(body, &secret) // what has no name is called by its action
-	return strings.TrimSpace(action + " " + strings.TrimPrefix(secret.Name+secret.SecretId, awsPrefix+"/"))
+	return strings.TrimSpace(action + " " + strings.TrimPrefix(secret.Name+secret.SecretID, awsPrefix+"/"))
 }
 
 // gcpPrefix is what the ids of the broker's secrets begin with.

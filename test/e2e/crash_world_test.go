@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"database/sql"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -63,7 +64,7 @@ func fragileInternal(t *testing.T) *fragile {
 	f.look = func(t *testing.T, key string) string {
 		var sealed string
 		err := f.db.QueryRowContext(t.Context(), "SELECT sealed FROM sealed_secrets WHERE key = $1", key).Scan(&sealed)
-		if err == sql.ErrNoRows {
+		if errors.Is(err, sql.ErrNoRows) {
 			return ""
 		}
 		require.NoError(t, err)

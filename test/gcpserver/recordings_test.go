@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -48,7 +49,7 @@ func TestAgainstRecordings(t *testing.T) {
 			t.Cleanup(func() { _ = conn.Close() })
 			for _, x := range exchangesOf(t, file) {
 				exchanges++
-				var got proto.Message = x.answer.ProtoReflect().New().Interface()
+				got := x.answer.ProtoReflect().New().Interface()
 				if _, failed := x.answer.(*spb.Status); failed {
 					got = &emptypb.Empty{}
 				}
@@ -115,7 +116,7 @@ func exchangesOf(t *testing.T, file string) []exchange {
 	index := map[uint64]int{} // number of the request → exchange
 	for n := uint64(0); ; n++ {
 		var size uint32
-		if err := binary.Read(r, binary.LittleEndian, &size); err == io.EOF {
+		if err := binary.Read(r, binary.LittleEndian, &size); errors.Is(err, io.EOF) {
 			return all
 		} else if err != nil {
 			t.Fatal(err)
