@@ -24,8 +24,8 @@ type fragile struct {
 	// keys returns every key of which the secret backend has kept anything.
 	keys func(t *testing.T) []string
 	db   *sql.DB
-	// fewer: a normal run stops only what is said to the secret backend. What is said to
-	// the database is the same as in another world.
+	// fewer: a normal run only kills, and only at what is said to the secret backend. What
+	// is said to the database is the same as in another world.
 	fewer bool
 }
 
