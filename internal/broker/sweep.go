@@ -104,7 +104,11 @@ func (s *Service) repair(ctx context.Context, e ExpiredOp) {
 	if err != nil {
 		return // the claim runs out, and the next sweep looks again
 	}
-	s.end(ctx, p.ID, op, state, p.Credentials.Generation+1)
+	generation := p.Credentials.Generation + 1
+	if state == credentials.Incomplete {
+		generation-- // by which the marks still tell, after the next attempt
+	}
+	s.end(ctx, p.ID, op, state, generation)
 }
 
 // stateAfterCut tells from the marks of the values whether an update that was cut

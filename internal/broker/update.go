@@ -79,7 +79,7 @@ func (s *Service) visible(ctx context.Context, id uuid.UUID) (Provider, error) {
 func (s *Service) carryOut(ctx context.Context, c change, op Op) error {
 	step, err := s.writeCredentials(ctx, &c, op)
 	if err != nil {
-		s.end(ctx, c.before.ID, op, step.state, step.generation)
+		s.endWith(ctx, c.before.ID, op, step)
 		return err
 	}
 	err = s.store.UpdateProvider(ctx, c.after, op, step.add, step.drop,
@@ -111,8 +111,23 @@ func (s *Service) takeBack(ctx context.Context, id uuid.UUID, op Op, done step) 
 	defer cancel()
 	if done.undo != nil {
 		done.state, done.generation = done.undo(ctx)
+		done.doubtful = done.doubtful && done.state == credentials.Incomplete
 	}
-	s.end(ctx, id, op, done.state, done.generation)
+	s.endWith(ctx, id, op, done)
+}
+
+// endWith gives the claim back after a change that failed. A pair that may not fit
+// together is the sweep's to look at, once the store answers: the row says that it is
+// incomplete, and the claim has run out, so that whoever comes to repair it need not wait.
+func (s *Service) endWith(ctx context.Context, id uuid.UUID, op Op, done step) {
+	if !done.doubtful {
+		s.end(ctx, id, op, done.state, done.generation)
+		return
+	}
+	op.Until = s.now()
+	if err := s.store.KeepOp(ctx, id, op); err != nil {
+		s.log.WarnContext(ctx, "claim on a provider not given back; it runs out by itself", "provider_id", id, "error", err)
+	}
 }
 
 // took reports whether the row is as the change wants it.
@@ -125,6 +140,8 @@ type step struct {
 	// state and generation are what the row shall say if the update ends here.
 	state      credentials.State
 	generation int64
+	// doubtful: of the two values either or both may be the new ones. The marks tell.
+	doubtful bool
 	// undo takes the writing back and returns the state and generation after it.
 	undo func(context.Context) (credentials.State, int64)
 	// add and drop are the notes of places to clean that the row's switch changes.
@@ -187,12 +204,13 @@ func (s *Service) replacePair(ctx context.Context, c change) (step, error) {
 	}
 	if err := s.creds.Replace(ctx, ref, owner, c.old, c.want); err != nil {
 		if errors.Is(err, credentials.ErrTorn) {
-			done.state = credentials.Incomplete
+			done.state, done.doubtful = credentials.Incomplete, c.writesBoth()
 		} else if errors.Is(err, credentials.ErrChanged) {
 			return done, err
 		}
 		return done, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
 	}
+	done.doubtful = c.writesBoth()
 	done.undo = func(ctx context.Context) (credentials.State, int64) {
 		// With the old generation's mark: if this is cut off too, the marks tell.
 		if err := s.creds.Replace(ctx, ref, ownerOf(c.before.ID, before.Generation), c.want, c.old); err != nil {

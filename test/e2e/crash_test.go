@@ -173,6 +173,9 @@ func testCrash(t *testing.T, f *fragile, all bool) {
 			messages[operation] = slices.DeleteFunc(messages[operation], func(m message) bool { return m.place == "database" })
 		}
 		killings = append(killings, accidents(operation, messages[operation], killed, all)...)
+		if f.fewer && !all {
+			continue
+		}
 		failures = append(failures, accidents(operation, messages[operation], cut, all)...)
 		failures = append(failures, accidents(operation, messages[operation], down, all)...)
 	}

@@ -79,7 +79,10 @@ func newFaultProxy(t TB, target string, server *tls.Config, client func() (tls.C
 	}
 	p := &FaultProxy{t: t, tls: server, released: make(chan struct{})}
 	p.pass = &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(u)
+			r.Out.Host = r.In.Host // it may be signed
+		},
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{
 			InsecureSkipVerify: true,
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
