@@ -1,12 +1,13 @@
 # make help shows the targets. The two commands that matter: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-fast test-servers lint fmt fmt-check vet fuzz bench clean
+.PHONY: help build demo test test-fast test-servers lint fmt fmt-check vet fuzz bench soak clean
 SHELL := /bin/sh
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 10s
+SOAKTIME ?= 2m
 GOFILES  = $(shell git ls-files --cached --others --exclude-standard '*.go')
 
 help: ## Show this list
@@ -49,6 +50,9 @@ fuzz: ## Run each fuzz test for FUZZTIME (10s)
 
 bench: build ## Measure speed and cost against their marks, in about 5 minutes (BENCHFLAGS=-update keeps the table)
 	@path=$$(test/install/servers.sh) && test/install/wrk.sh && export PATH="$$path" && set -x && go run ./bench $(BENCHFLAGS)
+
+soak: build ## Three replicas under traffic for SOAKTIME (2m) while things are killed: nothing may be lost
+	@path=$$(test/install/servers.sh) && export PATH="$$path" && set -x && go run ./test/soak -for $(SOAKTIME) $(SOAKFLAGS)
 
 clean: ## Remove what was built here (not the cache of test servers)
 	rm -rf bin

@@ -127,13 +127,15 @@ func TestCrowdIsThereAtOnce(t *testing.T) {
 }
 
 func TestLabReportsWhatAServerFailsFor(t *testing.T) {
-	l := &lab{dir: t.TempDir()}
+	program, err := servers.NewProgram("nexus-bench-test")
+	require.NoError(t, err)
+	l := &lab{Program: program}
 	closed := 0
 	l.Cleanup(func() { closed++ })
-	_, err := l.guard(func() ([]row, error) { l.Fatalf("no %s", "server"); return nil, nil })
+	_, err = l.guard(func() ([]row, error) { l.Fatalf("no %s", "server"); return nil, nil })
 	require.EqualError(t, err, "no server")
-	require.NoError(t, l.close())
-	require.NoError(t, l.close())
+	require.NoError(t, l.Close())
+	require.NoError(t, l.Close())
 	require.Equal(t, 1, closed)
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/nexus-broker/nexus-broker/test/servers"
@@ -46,16 +45,13 @@ func abridged() effort {
 // it starts: what they would fail a test for ends the measure, see guard.
 type lab struct {
 	effort
+	*servers.Program
 	short    bool
 	binary   string // of the broker
-	dir      string
 	progress io.Writer
 	cluster  *servers.Cluster
 	vault    *servers.VaultServer
-	cleanups []func()
 }
-
-var _ servers.TB = (*lab)(nil)
 
 func openLab(ctx context.Context, o options, progress io.Writer) (_ *lab, err error) {
 	l := &lab{effort: full(), short: o.short, progress: progress}
@@ -68,70 +64,28 @@ func openLab(ctx context.Context, o options, progress io.Writer) (_ *lab, err er
 	if err != nil {
 		return nil, fmt.Errorf("the broker to be measured: %w: 'make build' makes it", err)
 	}
-	if l.dir, err = os.MkdirTemp("", "nexus-bench-"); err != nil {
+	if l.Program, err = servers.NewProgram("nexus-bench"); err != nil {
 		return nil, err
 	}
-	// Who runs a benchmark wants its servers: there is nothing to be skipped.
-	err = os.Setenv("NEXUS_TEST_SERVERS", "1")
-	if err == nil {
-		_, err = l.guard(func() ([]row, error) {
-			l.say("starting PostgreSQL and Vault")
-			l.cluster = servers.PostgresCluster(l, "fsync=on")
-			l.vault = servers.Vault(l)
-			return nil, ctx.Err()
-		})
-	}
+	err = l.Guard(func() error {
+		l.say("starting PostgreSQL and Vault")
+		l.cluster = servers.PostgresCluster(l, "fsync=on")
+		l.vault = servers.Vault(l)
+		return ctx.Err()
+	})
 	if err != nil {
-		return nil, errors.Join(err, l.close())
+		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
 
-// close stops what was started, the last first, and removes all files.
-func (l *lab) close() error {
-	for _, f := range slices.Backward(l.cleanups) {
-		f()
-	}
-	l.cleanups = nil
-	return os.RemoveAll(l.dir)
-}
-
 func (l *lab) say(format string, args ...any) { fmt.Fprintf(l.progress, "  "+format+"\n", args...) }
-
-// failure is what Fatalf ends a measure with.
-type failure struct{ error }
 
 // guard returns what a server has called Fatalf with as an error.
 func (l *lab) guard(measure func() ([]row, error)) (rows []row, err error) {
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case failure:
-			err = p.error
-		default:
-			panic(p)
-		}
-	}()
-	return measure()
+	err = l.Guard(func() (err error) {
+		rows, err = measure()
+		return err
+	})
+	return rows, err
 }
-
-// Helper implements servers.TB.
-func (l *lab) Helper() {}
-
-// Cleanup implements servers.TB.
-func (l *lab) Cleanup(f func()) { l.cleanups = append(l.cleanups, f) }
-
-// TempDir implements servers.TB.
-func (l *lab) TempDir() string {
-	dir, err := os.MkdirTemp(l.dir, "")
-	if err != nil {
-		l.Fatalf("%v", err)
-	}
-	return dir
-}
-
-// Fatalf implements servers.TB.
-func (l *lab) Fatalf(format string, args ...any) { panic(failure{fmt.Errorf(format, args...)}) }
-
-// Skipf implements servers.TB.
-func (l *lab) Skipf(format string, args ...any) { l.Fatalf(format, args...) }

@@ -92,7 +92,7 @@ var loadScript string
 
 // wrk runs the load generator for d. args are those of load.lua after the API key.
 func (l *lab) wrk(ctx context.Context, b *instance, d time.Duration, args ...string) (sample, error) {
-	script := filepath.Join(l.dir, "load.lua")
+	script := filepath.Join(l.Dir(), "load.lua")
 	if err := os.WriteFile(script, []byte(loadScript), 0o644); err != nil {
 		return sample{}, err
 	}
@@ -156,7 +156,7 @@ var (
 
 // pgbench runs a script with as many clients as the broker has.
 func (l *lab) pgbench(ctx context.Context, database string, d time.Duration, s pgbenchScript) (sample, error) {
-	file := filepath.Join(l.dir, s.name)
+	file := filepath.Join(l.Dir(), s.name)
 	if err := os.WriteFile(file, []byte(s.text), 0o644); err != nil {
 		return sample{}, err
 	}

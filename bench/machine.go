@@ -79,7 +79,7 @@ func (l *lab) databaseFacts(ctx context.Context) (string, error) {
 // syncTime returns the median time to write a page and make it durable: with less
 // than a tenth of a millisecond the disk most likely promises what it does not keep.
 func (l *lab) syncTime() (time.Duration, error) {
-	f, err := os.Create(filepath.Join(l.dir, "sync"))
+	f, err := os.Create(filepath.Join(l.Dir(), "sync"))
 	if err != nil {
 		return 0, err
 	}
