@@ -1,16 +1,10 @@
 package httpapi
 
 import (
-	"math"
 	"net/http"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
-
-	"github.com/nexus-broker/nexus-broker/internal/broker"
 )
 
 // audience is who may use a route.
@@ -40,10 +34,15 @@ func (a *api) admit(r *http.Request, who audience) error {
 	if a.RequireAllowlist && !contains(a.AllowedCIDRs, c.client) {
 		return failure(codeAccessDenied, "this address is not in ALLOWED_CIDRS")
 	}
+	// Also what is forbidden counts; what comes from elsewhere does not, so that a
+	// stolen key is of no use against its owner.
+	if err := a.limits.take(from.key, time.Now()); err != nil {
+		return err
+	}
 	if !slices.Contains(who, from.role) {
 		return failure(codeForbidden, "a key with the role "+string(from.role)+" may not do this")
 	}
-	return a.limits.take(from.key)
+	return nil
 }
 
 func (a *api) authenticate(r *http.Request) (caller, error) {
@@ -64,48 +63,4 @@ func (a *api) authenticate(r *http.Request) (caller, error) {
 // contains reports whether addr, which may be unknown, is in one of the networks.
 func contains(networks []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(addr) })
-}
-
-// rateLimits gives every key its allowance. There are never more than keys.
-type rateLimits struct {
-	perSecond rate.Limit
-	burst     int
-	mu        sync.Mutex
-	byKey     map[digest]*rate.Limiter
-}
-
-// newRateLimits allows perSecond requests, 0 for any number, and as many at once.
-func newRateLimits(perSecond float64) *rateLimits {
-	return &rateLimits{
-		perSecond: rate.Limit(perSecond), burst: max(1, int(math.Ceil(perSecond))),
-		byKey: map[digest]*rate.Limiter{},
-	}
-}
-
-// take uses up one request of the key's allowance, or says when to come again.
-func (l *rateLimits) take(key digest) error {
-	if l.perSecond <= 0 {
-		return nil
-	}
-	reservation := l.of(key).Reserve()
-	wait := reservation.Delay()
-	if wait == 0 {
-		return nil
-	}
-	reservation.Cancel()
-	return &broker.Error{
-		Code: codeRateLimited, Message: "this key has made too many requests; come again later",
-		RetryAfter: max(wait, time.Second),
-	}
-}
-
-func (l *rateLimits) of(key digest) *rate.Limiter {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	limiter, ok := l.byKey[key]
-	if !ok {
-		limiter = rate.NewLimiter(l.perSecond, l.burst)
-		l.byKey[key] = limiter
-	}
-	return limiter
 }

@@ -145,11 +145,14 @@ func endSpan(span trace.Span, r *http.Request, c *call, status int) {
 	span.End()
 }
 
-// setHeaders sets what every answer carries. Nothing may be stored by a cache: most
+// setHeaders sets what every answer carries; pages have a policy of their own. Nothing may be stored by a cache: most
 // answers hold a credential or a state, and none gains from being stored.
 func setHeaders(h http.Header, requestID string) {
 	h.Set("X-Request-Id", requestID)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
+	// What is no page of ours loads nothing, runs nothing, and is shown in no frame.
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("X-Frame-Options", "DENY")
 }

@@ -68,7 +68,6 @@ func (ps *pages) write(w http.ResponseWriter, status int, name string, p page) e
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", ps.policy)
-	h.Set("X-Frame-Options", "DENY")
 	w.WriteHeader(status)
 	_, _ = w.Write(buf.Bytes()) // an error means that the caller has gone
 	return nil

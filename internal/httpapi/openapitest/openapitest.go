@@ -121,10 +121,15 @@ func (c *Contract) Check(r *http.Request, resp *http.Response) error {
 func (c *Contract) checkHeaders(resp *http.Response) error {
 	for name, want := range map[string]string{
 		"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+		"X-Frame-Options": "DENY",
 	} {
 		if got := resp.Header.Get(name); got != want {
 			return fmt.Errorf("%s is %q instead of %q", name, got, want)
 		}
+	}
+	policy := resp.Header.Get("Content-Security-Policy")
+	if !strings.HasPrefix(policy, "default-src 'none';") || !strings.Contains(policy, "frame-ancestors 'none'") {
+		return fmt.Errorf("Content-Security-Policy is %q", policy)
 	}
 	if resp.Header.Get("X-Request-Id") == "" {
 		return errors.New("the header X-Request-Id is missing")

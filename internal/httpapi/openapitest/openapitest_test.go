@@ -18,6 +18,7 @@ func answer(status int, contentType, body string) *http.Response {
 	h := http.Header{
 		"X-Request-Id": {"r-1"}, "Cache-Control": {"no-store"},
 		"X-Content-Type-Options": {"nosniff"}, "Referrer-Policy": {"no-referrer"},
+		"X-Frame-Options": {"DENY"}, "Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},
 	}
 	if contentType != "" {
 		h.Set("Content-Type", contentType)
@@ -73,7 +74,8 @@ func TestCheckRefusesWhatIsNotInTheContract(t *testing.T) {
 func TestCheckWantsTheHeadersOfEveryAnswer(t *testing.T) {
 	c, err := openapitest.Load()
 	require.NoError(t, err)
-	for _, name := range []string{"X-Request-Id", "Cache-Control", "X-Content-Type-Options", "Referrer-Policy"} {
+	for _, name := range []string{"X-Request-Id", "Cache-Control", "X-Content-Type-Options", "Referrer-Policy",
+		"X-Frame-Options", "Content-Security-Policy"} {
 		resp := answer(200, "application/json", `{"status": "healthy"}`)
 		resp.Header.Del(name)
 		require.ErrorContains(t, c.Check(httptest.NewRequest("GET", "/health", nil), resp), name)
