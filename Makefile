@@ -40,7 +40,7 @@ fmt-check: ## Fail if code is not formatted
 vet: ## Run go vet
 	go vet ./...
 
-fuzz: ## Run each fuzz test for FUZZTIME (10s)
+fuzz: ## Run each fuzz test for FUZZTIME (10s; 1000x for that many inputs)
 	@git grep -l '^func Fuzz' -- '*_test.go' | while read -r file; do \
 		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file"); do \
 			echo "$$file $$name"; \

@@ -103,22 +103,32 @@ func TestRoutesAreThoseOfTheContract(t *testing.T) {
 	require.Equal(t, want, slices.Compact(documented))
 }
 
-// Every defence that SECURITY.md lists names tests, and they exist where it says.
+// Every defence that a document lists names tests, and they exist where it says.
 func TestNamedTestsExist(t *testing.T) {
+	for _, list := range []struct{ document, header string }{
+		{"SECURITY.md", "| defence |"}, {"docs/reliability.md", "| promise |"}, {"docs/reliability.md", "| attack |"},
+	} {
+		for defence, cells := range table(t, list.document, list.header) {
+			requireTests(t, defence, cells[0])
+		}
+	}
+}
+
+// requireTests checks that every test that a cell names is in the package before it.
+func requireTests(t *testing.T, defence, cell string) {
+	t.Helper()
 	places := regexp.MustCompile("`([a-z0-9_/]+)`: ((?:`(?:Test|Fuzz)[A-Za-z0-9]+`(?:, )?)+)")
 	names := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`")
-	for defence, cells := range table(t, "SECURITY.md", "| defence |") {
-		found := 0
-		for _, m := range places.FindAllStringSubmatch(cells[0], -1) {
-			tests := testsOf(t, m[1])
-			for _, name := range names.FindAllStringSubmatch(m[2], -1) {
-				found++
-				require.True(t, strings.Contains(tests, "func "+name[1]+"("), "%s has no %s", m[1], name[1])
-			}
+	found := 0
+	for _, m := range places.FindAllStringSubmatch(cell, -1) {
+		tests := testsOf(t, m[1])
+		for _, name := range names.FindAllStringSubmatch(m[2], -1) {
+			found++
+			require.True(t, strings.Contains(tests, "func "+name[1]+"("), "%s has no %s", m[1], name[1])
 		}
-		require.NotZero(t, found, "no test is named for: %s", defence)
-		require.Len(t, names.FindAllString(cells[0], -1), found, "a test without its package: %s", cells[0])
 	}
+	require.NotZero(t, found, "no test is named for: %s", defence)
+	require.Len(t, names.FindAllString(cell, -1), found, "a test without its package: %s", cell)
 }
 
 // testsOf returns the text of the tests of a package.
