@@ -140,3 +140,17 @@ func (b *replica) lastLines() string {
 	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
 	return strings.Join(lines[max(0, len(lines)-5):], "\n")
 }
+
+// mentions returns the lines of the log that hold a text.
+func (b *replica) mentions(text string) (lines []string) {
+	log, err := os.ReadFile(filepath.Join(b.dir, "log"))
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, text) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
