@@ -43,7 +43,7 @@ func (b *replica) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() // the process has it
+	defer func() { _ = log.Close() }() // the process has it
 	one := &incarnation{cmd: exec.Command(b.binary, "serve"), done: make(chan struct{})}
 	one.cmd.Dir, one.cmd.Env, one.cmd.Stdout, one.cmd.Stderr = b.dir, b.env, log, log
 	if err := one.cmd.Start(); err != nil {
