@@ -124,9 +124,18 @@ func ownerOf(id uuid.UUID, generation int64) credentials.Owner {
 // cleanupOf describes the pair at ref as something to delete: values of this
 // provider up to ref's generation. It is the caller's to do until after, the
 // sweep's from then on.
+//
+// At a place that was published there may be a value of one generation more: of an
+// update that was cut off after it had written and before it had told the row, and whose
+// values are kept by whoever repeated it. No other value of that generation can come
+// there: the row leaves the place with it, and what returns later is newer.
 func (s *Service) cleanupOf(id uuid.UUID, ref credentials.Ref, published bool, after time.Time) Cleanup {
+	generation := ref.Generation
+	if published {
+		generation++
+	}
 	return Cleanup{
-		ID: uuid.New(), Backend: ref.Backend, Key: ref.Key, ProviderID: id, Generation: ref.Generation,
+		ID: uuid.New(), Backend: ref.Backend, Key: ref.Key, ProviderID: id, Generation: generation,
 		Published: published, After: after, ClaimedUntil: after, CreatedAt: s.now(),
 	}
 }

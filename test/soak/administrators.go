@@ -14,7 +14,7 @@ func (s *soak) administering(ctx context.Context, worker int) error {
 	for n := 0; pause(ctx, s.rand.between(50*time.Millisecond, 300*time.Millisecond)); n++ {
 		p := &provider{soak: s, client: c, name: fmt.Sprintf("soak-%d-%d", worker, n)}
 		if p.register(ctx) {
-			_ = p.change(ctx) && p.change(ctx) && p.rename(ctx) && p.change(ctx) && p.remove(ctx)
+			p.live(ctx)
 		}
 	}
 	return nil
@@ -41,6 +41,15 @@ func (p *provider) register(ctx context.Context) bool {
 	p.id = a.text("id")
 	// One that failed is not tried again: nothing of it may be left in the end.
 	return a.ok()
+}
+
+// live takes the provider through its life, until a step fails for good.
+func (p *provider) live(ctx context.Context) {
+	for _, step := range []func(context.Context) bool{p.change, p.change, p.rename, p.change, p.remove} {
+		if !step(ctx) {
+			return
+		}
+	}
 }
 
 // change gives the provider a new secret and a new description.

@@ -39,9 +39,10 @@ func main() {
 
 // options are what the command line decides.
 type options struct {
-	binary string
-	length time.Duration
-	seed   uint64
+	binary     string
+	length     time.Duration
+	settleTime time.Duration
+	seed       uint64
 }
 
 func parseOptions(args []string, stderr io.Writer) (o options, err error) {
@@ -49,6 +50,8 @@ func parseOptions(args []string, stderr io.Writer) (o options, err error) {
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.binary, "broker", "bin/nexus-broker", "the broker, as 'make build' makes it")
 	flags.DurationVar(&o.length, "for", 2*time.Minute, "how long there is traffic")
+	// A sweep runs every minute, and the claim of a process that was killed has to end first.
+	flags.DurationVar(&o.settleTime, "settle", 4*time.Minute, "how long the brokers have at the end to put everything in order")
 	flags.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the order of the faults")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -43,7 +43,7 @@ func (b *replica) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() // the process has it
+	defer func() { _ = log.Close() }() // the process has it
 	one := &incarnation{cmd: exec.Command(b.binary, "serve"), done: make(chan struct{})}
 	one.cmd.Dir, one.cmd.Env, one.cmd.Stdout, one.cmd.Stderr = b.dir, b.env, log, log
 	if err := one.cmd.Start(); err != nil {
@@ -139,4 +139,18 @@ func (b *replica) lastLines() string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
 	return strings.Join(lines[max(0, len(lines)-5):], "\n")
+}
+
+// mentions returns the lines of the log that hold a text.
+func (b *replica) mentions(text string) (lines []string) {
+	log, err := os.ReadFile(filepath.Join(b.dir, "log"))
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, text) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
 }

@@ -11,10 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// settleTime is how long the brokers have at the end to put everything in order: a
-// sweep runs every minute, and the claim of a process that was killed has to end first.
-const settleTime = 4 * time.Minute
-
 // settle mends everything, lets the brokers come to rest and looks at what is left.
 func (s *soak) settle(ctx context.Context) (v verdict, err error) {
 	s.say("the traffic has ended; waiting for the replicas")
@@ -35,7 +31,7 @@ func (s *soak) settle(ctx context.Context) (v verdict, err error) {
 	}
 	s.say("waiting until nothing is left over")
 	err = s.Guard(func() (err error) {
-		for deadline := time.Now().Add(settleTime); ; {
+		for deadline := time.Now().Add(s.settleTime); ; {
 			if v.left, err = s.leftOver(ctx); err != nil || len(v.left) == 0 || time.Now().After(deadline) {
 				return err
 			}
@@ -44,6 +40,9 @@ func (s *soak) settle(ctx context.Context) (v verdict, err error) {
 			}
 		}
 	})
+	for _, what := range v.left {
+		s.evidence(ctx, what)
+	}
 	_, v.orphans, v.twice = s.tokens.counts()
 	v.lost = s.ledger.losses()
 	return v, err
@@ -136,4 +135,42 @@ func ids(list []byte) (all []string) {
 		all = append(all, p.ID)
 	}
 	return all
+}
+
+// evidence prints what is known of a secret that is left over: its mark and versions,
+// and what the audit log and the brokers' logs say of its provider.
+func (s *soak) evidence(ctx context.Context, left string) {
+	key, inVault := strings.CutPrefix(left, "in the vault: ")
+	if !inVault {
+		return
+	}
+	_ = s.Guard(func() error {
+		data, _ := s.vault.Read("secret/metadata/" + key)["data"].(map[string]any)
+		s.say("%s: mark %v, versions %v", key, data["custom_metadata"], data["versions"])
+		return nil
+	})
+	name := strings.TrimSuffix(strings.Split(strings.TrimPrefix(key, prefix+"/"), "/")[0], "-renamed")
+	conn, err := pgx.Connect(ctx, s.database)
+	if err != nil {
+		return
+	}
+	defer conn.Close(ctx)
+	rows, err := conn.Query(ctx, "SELECT created_at, event_type, event_data::text FROM audit_events WHERE event_data::text LIKE $1 ORDER BY created_at",
+		"%"+name+"%")
+	if err != nil {
+		return
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var at time.Time
+		var kind, data string
+		if rows.Scan(&at, &kind, &data) == nil {
+			s.say("  %s %s %s", at.UTC().Format("15:04:05.000"), kind, data)
+		}
+	}
+	for _, b := range s.brokers {
+		for _, line := range b.mentions(name) {
+			s.say("  %s: %s", b.name, line)
+		}
+	}
 }

@@ -118,7 +118,7 @@ func TestRecorderKnowsWhatABrokerDidNotHear(t *testing.T) {
 func TestSocketsHaveOwners(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer ln.Close()
+	defer func() { _ = ln.Close() }()
 	client, err := net.Dial("tcp", ln.Addr().String())
 	require.NoError(t, err)
 	defer client.Close()
