@@ -81,13 +81,14 @@ func TestStartRefuses(t *testing.T) {
 		{sound.with(env{"SECRET_BACKEND": "CANARY"}), "internal hashicorp-vault aws-secrets-manager gcp-secret-manager SECRET_BACKEND"},
 		{sound.with(env{"SECRET_BACKEND": "aws-secrets-manager"}), "AWS_REGION"},
 		{sound.with(env{"SECRET_BACKEND": "gcp-secret-manager"}), "GCP_PROJECT_ID"},
-		{sound.with(env{"SECRET_REF_ALLOWED_PREFIXES": "CANARY"}), "SECRET_REF_ALLOWED_PREFIXES"},
+		{sound.with(env{"SECRET_REF_ALLOWED_PREFIXES": "CANARY,/"}), "SECRET_REF_ALLOWED_PREFIXES"},
 		{vault.with(env{"VAULT_ADDR": ""}), "VAULT_ADDR"},
 		{vault.with(env{"VAULT_TOKEN": ""}), "VAULT_TOKEN"},
 		{vault.with(env{"API_KEY": "", "REQUIRE_API_KEY": ""}), "REQUIRE_API_KEY"},
-		{vault.with(env{"VAULT_AUTH_METHOD": "kubernetes"}), "VAULT_AUTH_METHOD"},
+		{vault.with(env{"VAULT_AUTH_METHOD": "CANARY"}), "VAULT_AUTH_METHOD"},
+		{vault.with(env{"VAULT_AUTH_METHOD": "kubernetes"}), "VAULT_K8S_ROLE"},
 		{vault.with(env{"VAULT_AUTH_METHOD": "approle"}), "VAULT_ROLE_ID"},
-		{vault.with(env{"VAULT_SECRET_ID_WRAPPED": "true"}), "VAULT_SECRET_ID_WRAPPED"},
+		{vault.with(env{"VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": "r", "VAULT_SECRET_ID": "CANARY", "VAULT_SECRET_ID_WRAPPED": "CANARY"}), "VAULT_SECRET_ID_WRAPPED"},
 		{vault.with(env{"VAULT_SKIP_VERIFY": "CANARY"}), "VAULT_SKIP_VERIFY"},
 	} {
 		code, output := exits(t, c.env)

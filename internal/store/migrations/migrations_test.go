@@ -161,10 +161,11 @@ func TestEachMigrationOnAPopulatedDatabase(t *testing.T) {
 		keys := map[string]string{}
 		for _, p := range providers {
 			keys[p.Profile.Name] = p.Credentials.Key
-			require.False(t, p.Credentials.Referenced(), "no row had a reference before")
+			require.Equal(t, p.Profile.Name == "referenced", p.Credentials.Referenced(), "what had a reference has it still, and nothing else has one")
 		}
 		require.Equal(t, "managed", keys["managed"])
 		require.Equal(t, "external", keys["external"])
+		require.Equal(t, "referenced", keys["referenced"])
 		require.NotContains(t, keys, "reserved")
 	})
 }
