@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -92,6 +93,7 @@ func call[Answer any](ctx context.Context, c *conn, permission string, send func
 		}
 		return none, err
 	}
+	c.reconnect(limited)
 	answer, err := send(authorized)
 	if err == nil {
 		return answer, nil
@@ -101,6 +103,19 @@ func call[Answer any](ctx context.Context, c *conn, permission string, send func
 		c.login.forget()
 	}
 	return none, err
+}
+
+// reconnect tries a connection that has failed anew, instead of failing until its next
+// attempt is due: who asks now is to be answered as the service is now. A connection
+// that is being made is waited for by the request itself.
+func (c *conn) reconnect(ctx context.Context) {
+	if c.grpc.GetState() != connectivity.TransientFailure {
+		return
+	}
+	moment, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
+	defer cancel()
+	c.grpc.ResetConnectBackoff()
+	c.grpc.WaitForStateChange(moment, connectivity.TransientFailure)
 }
 
 // authorize adds the access token to ctx.

@@ -70,7 +70,9 @@ func fragileGCP(t *testing.T) *fragile {
 	f.keys = func(t *testing.T) (keys []string) {
 		ask := &secretmanagerpb.ListSecretsRequest{Parent: "projects/" + gcpserver.Project}
 		for {
-			page, err := cloud.ListSecrets(t.Context(), ask)
+			var page *secretmanagerpb.ListSecretsResponse
+			var err error
+			cloud.administer(func() { page, err = cloud.ListSecrets(t.Context(), ask) })
 			require.NoError(t, err)
 			for _, s := range page.GetSecrets() {
 				keys = append(keys, gcpKey(s.GetName()))

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,10 +29,10 @@ type accident struct {
 	at        message
 	after     bool // the message has been answered, and the broker doesn't hear of it
 
-	name, id string // of the provider; no id while it is being registered
-	struck   bool   // it has come to that
-	status   int    // what the broker answered; 0: nothing
-	seen     string // what others could see of it at once
+	name, id string      // of the provider; no id while it is being registered
+	struck   atomic.Bool // it has come to that; the one who strikes may go on when the operation has ended
+	status   int         // what the broker answered; 0: nothing
+	seen     string      // what others could see of it at once
 }
 
 func (a *accident) String() string {
@@ -99,11 +100,11 @@ func (a *accident) happen(g *turnstile, b *process) {
 		switch {
 		case gone && m.place == a.at.place:
 			return fails
-		case a.struck || m != a.at:
+		case a.struck.Load() || m != a.at:
 			ask()
 			return pass
 		}
-		a.struck = true
+		a.struck.Store(true)
 		if a.after {
 			ask()
 		}
@@ -253,7 +254,7 @@ func (f *fragile) failAll(t *testing.T, witness *process, list []*accident) {
 func (a *accident) strike(t *testing.T, witness *process, g *turnstile, b *process) {
 	t.Helper()
 	name := a.name
-	for try := 0; !a.struck; try++ {
+	for try := 0; !a.struck.Load(); try++ {
 		require.Less(t, try, 10, "%s: it never comes to that", a)
 		a.name, a.id = fmt.Sprintf("%s-%d", name, try), ""
 		a.prepare(witness)

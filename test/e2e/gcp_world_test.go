@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,18 +19,37 @@ import (
 
 // cloudGCP is a Google Cloud of the test's own, and a world whose broker keeps its
 // credentials there. The test calls the server's methods as an administrator, past its
-// rights and its faults.
+// faults.
 type cloudGCP struct {
 	*gcpserver.Server
 	world  world
 	names  *gcpsecretmanager.GCPBackend // for the names of secrets; it never connects
 	grants []gcpserver.Grant            // what the broker may do: what doctor prints
+	mu     *sync.Mutex                  // guards rights
+	rights *[]gcpserver.Grant           // those in force
+}
+
+// allow gives the broker these rights and no other ones.
+func (g cloudGCP) allow(grants ...gcpserver.Grant) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	*g.rights = grants
+	g.Allow(grants...)
+}
+
+// administer does what the broker may have no right to.
+func (g cloudGCP) administer(do func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.AllowAll()
+	defer func() { g.Allow(*g.rights...) }()
+	do()
 }
 
 // newGCP is w with its credentials in Google Cloud's Secret Manager.
 func newGCP(t *testing.T, w world) cloudGCP {
 	t.Helper()
-	g := cloudGCP{Server: gcpserver.Start(t), world: w}
+	g := cloudGCP{Server: gcpserver.Start(t), world: w, mu: new(sync.Mutex), rights: new([]gcpserver.Grant)}
 	g.world.name, g.world.external = "GCP Secret Manager, "+w.name, true
 	g.world.env = w.env.with(env{
 		"SECRET_BACKEND": "gcp-secret-manager", "GCP_PROJECT_ID": gcpserver.Project, "SECRET_MANAGER_EMULATOR_HOST": g.Addr,
@@ -39,10 +59,14 @@ func newGCP(t *testing.T, w world) cloudGCP {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, g.names.Close()) })
 	g.grants = g.printedGrants(t, nil)
-	g.Allow(g.grants...)
+	g.allow(g.grants...)
 	g.world.path = g.names.Locate
-	g.world.set = func(t *testing.T, key, value string) { g.store(t, key, []byte(value)) }
-	g.world.look, g.world.gone = g.look, g.gone
+	g.world.set = func(t *testing.T, key, value string) { g.administer(func() { g.store(t, key, []byte(value)) }) }
+	g.world.look = func(t *testing.T, key string) (value string) {
+		g.administer(func() { value = g.look(t, key) })
+		return value
+	}
+	g.world.gone = func(t *testing.T, key string) { g.administer(func() { g.gone(t, key) }) }
 	return g
 }
 
@@ -109,20 +133,25 @@ func (g cloudGCP) external(t *testing.T) external {
 	return external{
 		world: g.world, faults: g.faults(t), down: g.Down, up: func() { require.NoError(t, g.Up()) },
 		ways: map[string]func(*testing.T, string, string){"as the broker writes": g.world.set},
-		odd:  func(t *testing.T, key string) { g.store(t, key, []byte{0xff, 0xfe}) },
+		odd:  func(t *testing.T, key string) { g.administer(func() { g.store(t, key, []byte{0xff, 0xfe}) }) },
 		remove: func(t *testing.T, key string) {
-			_, err := g.DeleteSecret(t.Context(), &secretmanagerpb.DeleteSecretRequest{Name: g.names.Locate(key)})
-			require.NoError(t, err)
+			g.administer(func() {
+				_, err := g.DeleteSecret(t.Context(), &secretmanagerpb.DeleteSecretRequest{Name: g.names.Locate(key)})
+				require.NoError(t, err)
+			})
 		},
-		history: func(t *testing.T, key string) any {
-			secret, err := g.GetSecret(t.Context(), &secretmanagerpb.GetSecretRequest{Name: g.names.Locate(key)})
-			require.NoError(t, err)
-			versions, err := g.ListSecretVersions(t.Context(), &secretmanagerpb.ListSecretVersionsRequest{Parent: g.names.Locate(key)})
-			require.NoError(t, err)
-			return fmt.Sprint(secret, versions)
+		history: func(t *testing.T, key string) (all any) {
+			g.administer(func() {
+				secret, err := g.GetSecret(t.Context(), &secretmanagerpb.GetSecretRequest{Name: g.names.Locate(key)})
+				require.NoError(t, err)
+				versions, err := g.ListSecretVersions(t.Context(), &secretmanagerpb.ListSecretVersionsRequest{Parent: g.names.Locate(key)})
+				require.NoError(t, err)
+				all = fmt.Sprint(secret, versions)
+			})
+			return all
 		},
 		reader: func() env {
-			g.Allow(g.printedGrants(t, env{"SECRET_READ_ONLY": "true"})...)
+			g.allow(g.printedGrants(t, env{"SECRET_READ_ONLY": "true"})...)
 			return nil
 		},
 		forget: g.Forget,
@@ -156,6 +185,6 @@ func (g cloudGCP) faults(t *testing.T) []fault {
 		outage("answers of somebody else", gcpserver.Fail(codes.Unknown)),
 		outage("throttled without a wait", gcpserver.Throttle(0)),
 		throttled,
-		{"policy taken away", func() { g.Allow() }, func() { g.Allow(g.grants...) }, 502, "secret_backend_denied", "denied", 0},
+		{"policy taken away", func() { g.allow() }, func() { g.allow(g.grants...) }, 502, "secret_backend_denied", "denied", 0},
 	}
 }
