@@ -138,6 +138,8 @@ func accidents(operation string, messages []message, what mishap, all bool) (lis
 			after = true
 		case what == killed:
 			before = changes && !changed
+		case what == cut:
+			before = changes
 		case what == down:
 			before, after = changes, false
 		}
@@ -178,7 +180,9 @@ func testCrash(t *testing.T, f *fragile, all bool) {
 			continue
 		}
 		failures = append(failures, accidents(operation, messages[operation], cut, all)...)
-		failures = append(failures, accidents(operation, messages[operation], down, all)...)
+		if f.external || all { // else the database is all there is
+			failures = append(failures, accidents(operation, messages[operation], down, all)...)
+		}
 	}
 	for i, a := range slices.Concat(killings, failures) {
 		a.name = "p" + strconv.Itoa(i)
