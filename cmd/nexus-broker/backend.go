@@ -71,7 +71,7 @@ func openExternal(ctx context.Context, c config.Secrets, m *metrics.Metrics, log
 	case config.BackendAWS:
 		return openAWS(ctx, c, log)
 	case config.BackendGCP:
-		return openGCP(c, log)
+		return openGCP(c, log) //nolint:contextcheck // nothing is sent before the first call, which has a context of its own
 	}
 	return nil, fmt.Errorf("there is no secret backend %q", c.Backend)
 }

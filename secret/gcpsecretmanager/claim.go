@@ -153,6 +153,7 @@ func (b *GCPBackend) announce(ctx context.Context, name string, in intent) (clai
 				return nil, nil, err
 			}
 			return nil, nil, errAgain
+		case m.pending.nonce == b.recent.get(name).abandoned: // ours: nobody has to wait for it
 		case !m.pending.ended(b.now()):
 			return nil, nil, errAgain
 		}
@@ -171,8 +172,11 @@ func (b *GCPBackend) announce(ctx context.Context, name string, in intent) (clai
 		labels = labelled(labels, in.owner)
 	}
 	claimed, err = b.update(ctx, s, annotate(s, m), labels)
-	if is(err, codes.FailedPrecondition) || is(err, codes.NotFound) || is(err, codes.Aborted) {
+	switch {
+	case is(err, codes.FailedPrecondition), is(err, codes.NotFound), is(err, codes.Aborted):
 		err = errAgain
+	case err != nil: // it may be there all the same
+		b.recent.abandoned(name, m.pending.nonce)
 	}
 	return claimed, s, err
 }
@@ -194,8 +198,11 @@ func (b *GCPBackend) announceFirst(ctx context.Context, name string, in intent) 
 	}
 	m := marks{pending: newClaim(1, in.value, in.owner, b.now())}
 	s, err := b.make(ctx, name, annotate(nil, m), in.owner)
-	if is(err, codes.AlreadyExists) {
+	switch {
+	case is(err, codes.AlreadyExists):
 		err = errAgain
+	case err != nil:
+		b.recent.abandoned(name, m.pending.nonce)
 	}
 	return s, err
 }

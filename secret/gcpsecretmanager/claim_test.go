@@ -87,6 +87,41 @@ func TestAWriteThatIsCutOff(t *testing.T) {
 	}
 }
 
+// Whoever has lost the answer to his own announcement knows that nothing follows it, and
+// need not wait for its end.
+func TestAnAnnouncementWhoseAnswerIsLostHoldsNobodyUp(t *testing.T) {
+	for method, write := range map[string]func(context.Context, *gcpsecretmanager.GCPBackend) error{
+		"UpdateSecret": func(ctx context.Context, b *gcpsecretmanager.GCPBackend) error {
+			_, err := b.Replace(ctx, key, "new", somebody, "1")
+			return err
+		},
+		"CreateSecret": func(ctx context.Context, b *gcpsecretmanager.GCPBackend) error {
+			_, err := b.Create(ctx, key, "new", somebody)
+			return err
+		},
+	} {
+		t.Run(method, func(t *testing.T) {
+			s, _, b := fresh(t)
+			if method == "UpdateSecret" {
+				create(t, b, "old")
+			}
+			s.Intercept(gcpserver.LoseAnswer(method))
+			if err := write(t.Context(), b); !isOnly(t, err, secret.ErrUnavailable) {
+				t.Fatalf("the answer is lost: %v", err)
+			}
+			s.Intercept(nil)
+			soon, cancel := context.WithTimeout(t.Context(), 10*time.Second) // an announcement lasts for 15
+			defer cancel()
+			if err := write(soon, b); err != nil {
+				t.Fatal(err)
+			}
+			if item, err := b.Read(t.Context(), key); err != nil || item.Value.Reveal() != "new" || item.Owner != somebody {
+				t.Errorf("there is %q of %q, %v", item.Value.Reveal(), item.Owner, err)
+			}
+		})
+	}
+}
+
 func TestAnAnnouncementThatNothingFollowsEnds(t *testing.T) {
 	s, _, b := fresh(t)
 	create(t, b, "old")

@@ -14,6 +14,9 @@ type written struct {
 	// removed is when it last removed the secret or a version. For a while the newest
 	// version that is seen may be the removed one, also after another one was written.
 	removed time.Time
+	// abandoned is the nonce of its last announcement whose answer was lost: if it is
+	// there, nothing follows it.
+	abandoned string
 }
 
 // How long what was written or removed is taken for newer than what is seen to the
@@ -41,6 +44,11 @@ const maxRecent = 4096
 // wrote notes a version that was written, or whose owner was.
 func (r *recent) wrote(name string, number int64, owner string) {
 	r.note(name, func(w *written) { w.number, w.owner, w.at = number, owner, time.Now() })
+}
+
+// abandoned notes an announcement that may be there and that nothing will follow.
+func (r *recent) abandoned(name, nonce string) {
+	r.note(name, func(w *written) { w.abandoned = nonce })
 }
 
 // removed notes that nothing that was written before is there any more.
