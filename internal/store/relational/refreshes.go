@@ -68,10 +68,13 @@ func (s *Store) ClaimRefresh(
 			return broker.ErrBusy
 		}
 		lease.Version++
-		_, err = tx.Exec(ctx, `INSERT INTO connection_refreshes (connection_id, version, held_until) VALUES ($1, $2, `+s.dialect.FromNow+`)
-			ON CONFLICT (connection_id) DO UPDATE SET version = excluded.version, held_until = excluded.held_until`,
+		// Its holder may have kept it since it was read, without the lock.
+		n, err := tx.Exec(ctx, `INSERT INTO connection_refreshes (connection_id, version, held_until) VALUES ($1, $2, `+s.dialect.FromNow+`)
+			ON CONFLICT (connection_id) DO UPDATE SET version = excluded.version, held_until = excluded.held_until
+			WHERE connection_refreshes.version = excluded.version - 1
+				AND (connection_refreshes.held_until IS NULL OR connection_refreshes.held_until <= `+s.dialect.Now+`)`,
 			id, lease.Version, ttl.Microseconds())
-		return err
+		return unless(n, err, broker.ErrBusy)
 	})
 	return lease, err
 }
