@@ -246,8 +246,17 @@ func (s *Service) failConsent(ctx context.Context, conn Connection, t audit.Type
 	return why
 }
 
-// release gives a claimed consent back, so that the user can try again.
+// release gives a claimed consent back, so that the user can try again. Its code
+// verifier was out of the database while it was claimed: it comes back sealed under the
+// first key, or a rotation of the encryption key would have missed it.
 func (s *Service) release(ctx context.Context, conn Connection) error {
+	if !s.keyring.Current(conn.CodeVerifier) {
+		verifier, err := s.keyring.Open(VerifierPurpose(conn.ID), conn.CodeVerifier)
+		if err != nil {
+			return err
+		}
+		conn.CodeVerifier = s.keyring.Seal(VerifierPurpose(conn.ID), verifier)
+	}
 	ctx, cancel := afterwards(ctx)
 	defer cancel()
 	return s.store.ReleaseConsent(ctx, conn)
@@ -272,7 +281,7 @@ func (s *Service) activate(ctx context.Context, p Provider, conn Connection, tok
 	})
 	if errors.Is(err, ErrNoRow) {
 		now, readErr := s.store.Token(ctx, conn.ID)
-		if readErr == nil && now.Token.Sealed == stored.Sealed {
+		if readErr == nil && s.sameToken(conn.ID, stored, now.Token) {
 			return nil // it was stored the first time, and the answer was lost
 		}
 		if readErr == nil && now.Status == StatusRevoked {

@@ -102,7 +102,7 @@ type options struct {
 	postgres string // the URL of a database to use instead
 	vault    *memory.Faulty
 	prefixes []string                        // of references
-	key      string                          // of encryption, one character; "": k
+	key      string                          // of encryption, one character for each; "": k
 	wrap     func(broker.Store) broker.Store // around the store that the service uses
 }
 
@@ -117,8 +117,7 @@ func newHouse(t *testing.T, o options) *house {
 	}
 	ctx := t.Context()
 	h.store = openStore(t, o)
-	ring, err := seal.NewKeyring([]byte(strings.Repeat(cmp.Or(o.key, "k"), seal.KeyBytes)))
-	require.NoError(t, err)
+	ring := keyring(t, o.key)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	h.reg = prometheus.NewRegistry()
 	counts := metrics.New(h.reg)
@@ -126,6 +125,7 @@ func newHouse(t *testing.T, o options) *house {
 	if o.internal {
 		writeTo = credentials.Internal
 	}
+	var err error
 	h.creds, err = credentials.New(credentials.Options{
 		Backends: []credentials.Backend{
 			{Name: credentials.Internal, Store: internalbackend.New(h.store, ring)},
@@ -161,6 +161,18 @@ func newHouse(t *testing.T, o options) *house {
 	})
 	t.Cleanup(func() { require.NoError(t, h.Close(context.WithoutCancel(ctx))) })
 	return h
+}
+
+// keyring returns a ring with a key of each character; "" is "k".
+func keyring(t *testing.T, characters string) *seal.Keyring {
+	t.Helper()
+	var keys [][]byte
+	for _, c := range cmp.Or(characters, "k") {
+		keys = append(keys, []byte(strings.Repeat(string(c), seal.KeyBytes)))
+	}
+	ring, err := seal.NewKeyring(keys...)
+	require.NoError(t, err)
+	return ring
 }
 
 // profile is a complete OAuth profile of the house's provider.

@@ -17,12 +17,12 @@ import (
 // refresh that has begun goes on to its end when its caller has gone: a rotated token
 // that is not stored is lost.
 func (s *Service) Refresh(ctx context.Context, id uuid.UUID) (TokenAnswer, error) {
-	return s.shareRefresh(ctx, id, "")
+	return s.shareRefresh(ctx, id, StoredToken{})
 }
 
-// shareRefresh is Refresh for one who has seen the sealed token: if another is stored
-// by now, that is the new one. "" for who has seen none.
-func (s *Service) shareRefresh(ctx context.Context, id uuid.UUID, seen string) (TokenAnswer, error) {
+// shareRefresh is Refresh for one who has seen a stored token: if another token is
+// stored by now, that is the new one. Zero for who has seen none.
+func (s *Service) shareRefresh(ctx context.Context, id uuid.UUID, seen StoredToken) (TokenAnswer, error) {
 	leader := false
 	shared := s.refreshes.DoChan(id.String(), func() (_ any, err error) {
 		leader = true
@@ -63,7 +63,7 @@ func (s *Service) shareRefresh(ctx context.Context, id uuid.UUID, seen string) (
 // refresh takes the lease on the connection's refresh and makes the request, or waits
 // for the replica that does. Whatever refresh ends after this one has looked is as good
 // as its own, also one that fails.
-func (s *Service) refresh(ctx context.Context, id uuid.UUID, sealed string) (TokenAnswer, error) {
+func (s *Service) refresh(ctx context.Context, id uuid.UUID, looked StoredToken) (TokenAnswer, error) {
 	before, err := s.store.RefreshState(ctx, id)
 	if err != nil {
 		return TokenAnswer{}, err
@@ -72,7 +72,7 @@ func (s *Service) refresh(ctx context.Context, id uuid.UUID, sealed string) (Tok
 	if err != nil {
 		return TokenAnswer{}, err
 	}
-	if sealed != "" && view.Token.Sealed != sealed {
+	if looked.Sealed != "" && !s.sameToken(id, looked, view.Token) {
 		return s.newer(ctx, id)
 	}
 	seen := RefreshSeen{Sealed: view.Token.Sealed, Ended: before.Ended}
@@ -98,11 +98,14 @@ func (s *Service) refresh(ctx context.Context, id uuid.UUID, sealed string) (Tok
 				return s.newer(ctx, id)
 			}
 		case errors.Is(err, ErrStale):
-			resealed, ok := s.resealed(ctx, view, current)
-			if !ok {
+			now, err := s.store.Token(ctx, id)
+			if err != nil && !errors.Is(err, ErrNoRow) {
+				return TokenAnswer{}, err
+			}
+			if !s.resealed(view, now) {
 				return s.newer(ctx, id)
 			}
-			view, seen.Sealed = resealed, resealed.Token.Sealed
+			view, seen.Sealed = now, now.Token.Sealed
 		default:
 			return TokenAnswer{}, err
 		}
@@ -198,8 +201,8 @@ func (s *Service) refreshFailed(ctx context.Context, view TokenView, err error) 
 		return TokenAnswer{}, upstream
 	}
 	event := audit.New(ctx, audit.TokenRefreshFatal, view.ConnectionID, map[string]any{"provider_error": code})
-	err = s.persist(ctx, func(ctx context.Context) error {
-		return s.store.Attention(ctx, view.ConnectionID, view.Token.Sealed, s.now(), event)
+	_, err = s.changeToken(ctx, view, func(ctx context.Context, sealed string) error {
+		return s.store.Attention(ctx, view.ConnectionID, sealed, s.now(), event)
 	})
 	if errors.Is(err, ErrStale) {
 		return s.newer(ctx, view.ConnectionID)
@@ -222,21 +225,14 @@ func (s *Service) storeRefreshed(ctx context.Context, p Provider, view TokenView
 		return TokenAnswer{}, err
 	}
 	event := audit.New(ctx, audit.TokenRefreshed, view.ConnectionID, nil)
-	for {
-		err = s.persist(ctx, func(ctx context.Context) error {
-			return s.store.ReplaceToken(ctx, view.ConnectionID, view.Token.Sealed, stored, s.now(), event)
-		})
-		if !errors.Is(err, ErrStale) {
-			break
+	now, err := s.changeToken(ctx, view, func(ctx context.Context, sealed string) error {
+		return s.store.ReplaceToken(ctx, view.ConnectionID, sealed, stored, s.now(), event)
+	})
+	if errors.Is(err, ErrStale) {
+		if now.Status == StatusRevoked {
+			s.revokeAtProvider(ctx, p, view.ConnectionID, view.Scopes, merged)
 		}
-		resealed, ok := s.resealed(ctx, view, current)
-		if !ok {
-			if resealed.Status == StatusRevoked {
-				s.revokeAtProvider(ctx, p, view.ConnectionID, view.Scopes, merged)
-			}
-			return s.newer(ctx, view.ConnectionID)
-		}
-		view = resealed
+		return s.newer(ctx, view.ConnectionID)
 	}
 	if err != nil {
 		s.note(ctx, audit.New(ctx, audit.TokenStorageFailed, view.ConnectionID, nil))
@@ -246,16 +242,51 @@ func (s *Service) storeRefreshed(ctx context.Context, p Provider, view TokenView
 	return s.answer(view)
 }
 
-// resealed reports whether the row changed only in how the same token is sealed, as
-// a rotation of the encryption key does.
-func (s *Service) resealed(ctx context.Context, view TokenView, current oauth.TokenSet) (TokenView, bool) {
-	now, err := s.store.Token(ctx, view.ConnectionID)
-	if err != nil || now.Status != StatusActive || now.Token.Sealed == view.Token.Sealed {
-		return now, false
+// changeToken calls change with the sealed token of view, which the row must still
+// hold, until it succeeds. It goes on where the row has changed only in how the same
+// token is sealed: a rotation of the encryption key must neither cost a token nor save
+// one that the provider has refused. Else it returns ErrStale and what the row holds.
+func (s *Service) changeToken(
+	ctx context.Context, view TokenView, change func(ctx context.Context, sealed string) error,
+) (TokenView, error) {
+	for {
+		err := s.persist(ctx, func(ctx context.Context) error { return change(ctx, view.Token.Sealed) })
+		if !errors.Is(err, ErrStale) {
+			return view, err
+		}
+		var now TokenView
+		readErr := s.persist(ctx, func(ctx context.Context) (err error) {
+			now, err = s.store.Token(ctx, view.ConnectionID)
+			return err
+		})
+		switch {
+		case readErr != nil && !errors.Is(readErr, ErrNoRow):
+			return now, readErr
+		case !s.resealed(view, now):
+			return now, err
+		}
+		view = now
 	}
-	stored, err := s.openToken(view.ConnectionID, now.Token)
-	return now, err == nil && stored.Text("refresh_token").Equal(current.Text("refresh_token")) &&
-		stored.Text("access_token").Equal(current.Text("access_token"))
+}
+
+// resealed reports whether a connection is active and still has the token that it had.
+func (s *Service) resealed(before, now TokenView) bool {
+	return now.Status == StatusActive && s.sameToken(before.ConnectionID, before.Token, now.Token)
+}
+
+// sameToken reports whether two envelopes hold the same token of a connection. They
+// differ without a refresh where the encryption key is being rotated.
+func (s *Service) sameToken(id uuid.UUID, a, b StoredToken) bool {
+	if a.Sealed == b.Sealed {
+		return true
+	}
+	first, err := s.openToken(id, a)
+	if err != nil {
+		return false
+	}
+	second, err := s.openToken(id, b)
+	return err == nil && first.Text("refresh_token").Equal(second.Text("refresh_token")) &&
+		first.Text("access_token").Equal(second.Text("access_token"))
 }
 
 // newer hands out the token that somebody else has stored meanwhile.

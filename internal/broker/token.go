@@ -44,7 +44,7 @@ func (s *Service) TokenLasting(ctx context.Context, id uuid.UUID, atLeast time.D
 	if err != nil || !s.refreshFirst(view, atLeast) {
 		return s.Token(ctx, id) // which has the words and the audit event for every refusal
 	}
-	answer, err := s.shareRefresh(ctx, id, view.Token.Sealed)
+	answer, err := s.shareRefresh(ctx, id, view.Token)
 	switch {
 	case err == nil:
 		s.metrics.TokenGet(view.ProviderID.String(), answer.Token.Has("id_token"))
