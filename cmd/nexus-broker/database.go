@@ -7,6 +7,7 @@ import (
 	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/internal/config"
 	"github.com/nexus-broker/nexus-broker/internal/internalbackend"
+	"github.com/nexus-broker/nexus-broker/internal/keyrotation"
 	"github.com/nexus-broker/nexus-broker/internal/store/migrations"
 	"github.com/nexus-broker/nexus-broker/internal/store/postgres"
 	"github.com/nexus-broker/nexus-broker/internal/store/sqlite"
@@ -17,6 +18,7 @@ import (
 type database interface {
 	broker.Store
 	internalbackend.Rows
+	keyrotation.Rows
 	Migrator() (*migrations.Migrator, error)
 	SealedSamples(ctx context.Context, n int) ([]broker.SealedSample, error)
 }

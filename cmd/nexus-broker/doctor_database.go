@@ -121,7 +121,7 @@ func (r *report) keys(ctx context.Context, db database, c config.Config) {
 	case old > 0:
 		r.add(areaKeys, secret.Finding{Check: check, Verdict: secret.Warn,
 			Detail: fmt.Sprintf("%d of %d sealed values that were looked at are sealed under a key that is not the first of ENCRYPTION_KEY", old, len(samples)),
-			Advice: "keep that key in the list"})
+			Advice: `run "nexus-broker keys rotate", and keep that key in the list until "nexus-broker keys rotate --check" succeeds`})
 	case len(samples) == 0:
 		r.ok(areaKeys, check, "nothing is sealed in the database yet")
 	default:

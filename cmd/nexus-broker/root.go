@@ -32,6 +32,7 @@ Without a command it serves. It is configured by environment variables, which
 		newDemoCommand(p),
 		newConfigCommand(p),
 		newMigrateCommand(p),
+		newKeysCommand(p),
 		newDoctorCommand(p),
 		newVersionCommand(p),
 	)

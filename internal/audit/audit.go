@@ -45,6 +45,7 @@ const (
 	CredentialCaptured     Type = "credential_captured"
 	ConnectionRevoked      Type = "connection_revoked"
 	ProviderRevocation     Type = "provider_revocation" // what the provider said to a revocation
+	KeysRotated            Type = "keys.rotated"        // of the encryption; the data counts what was sealed anew
 )
 
 // Event is one row of the audit log. Data never holds a credential or a token.

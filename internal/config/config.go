@@ -103,6 +103,16 @@ func LoadDatabase(environ []string, o Options) (Config, error) {
 	return l.result()
 }
 
+// LoadSealed reads only what reading what is sealed in the database needs, as Load does.
+// The rest of the Config is zero.
+func LoadSealed(environ []string, o Options) (Config, error) {
+	l := newLoader(environ, o)
+	l.read(slices.Concat(databaseVariables(), encryptionVariables()))
+	l.checkDatabase()
+	l.prepareDev()
+	return l.result()
+}
+
 // LoadBackend reads only what the selected secret backend needs, as Load does. The rest
 // of the Config is zero.
 func LoadBackend(environ []string, o Options) (Config, error) {

@@ -21,10 +21,13 @@ type Keys struct {
 const wantKey = "give the base64 of 32 random bytes: openssl rand -base64 32"
 
 func keyVariables() []variable {
-	return []variable{
-		{name: "ENCRYPTION_KEY", secret: true, required: true, want: wantKey, set: setEncryptionKey},
-		{name: "STATE_KEY", secret: true, required: true, want: wantKey, set: setStateKey},
-	}
+	return append(encryptionVariables(), variable{
+		name: "STATE_KEY", secret: true, required: true, want: wantKey, set: setStateKey,
+	})
+}
+
+func encryptionVariables() []variable {
+	return []variable{{name: "ENCRYPTION_KEY", secret: true, required: true, want: wantKey, set: setEncryptionKey}}
 }
 
 func setEncryptionKey(c *Config, text string) *Problem {

@@ -177,7 +177,8 @@ func TestDoctorOnDatabaseAndKeys(t *testing.T) {
 
 			found = doctor(t, c, w.env.with(env{"ENCRYPTION_KEY": another + "," + encryptionKey}), 0)
 			require.Equal(t, "warn: 2 of 2 sealed values that were looked at are sealed under a key that is not the first of ENCRYPTION_KEY: "+
-				"keep that key in the list", found["keys encryption"])
+				`run "nexus-broker keys rotate", and keep that key in the list until "nexus-broker keys rotate --check" succeeds`,
+				found["keys encryption"])
 			found = doctor(t, c, w.env.with(env{"ENCRYPTION_KEY": another}), 1)
 			require.Equal(t, "fail: ENCRYPTION_KEY does not open 2 of 2 sealed values that were looked at: "+
 				"add the key that they were sealed under to the end of the list", found["keys encryption"])

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/internal/internalbackend"
+	"github.com/nexus-broker/nexus-broker/internal/keyrotation"
 	"github.com/nexus-broker/nexus-broker/internal/store/migrations"
 	"github.com/nexus-broker/nexus-broker/internal/store/relational"
 )
@@ -30,6 +31,7 @@ type Store struct {
 var (
 	_ broker.Store         = (*Store)(nil)
 	_ internalbackend.Rows = (*Store)(nil)
+	_ keyrotation.Rows     = (*Store)(nil)
 )
 
 // A row that is locked to be changed may be referred to all the same: the audit event

@@ -18,6 +18,7 @@ import (
 
 	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/internal/internalbackend"
+	"github.com/nexus-broker/nexus-broker/internal/keyrotation"
 	"github.com/nexus-broker/nexus-broker/internal/store/migrations"
 	"github.com/nexus-broker/nexus-broker/internal/store/relational"
 )
@@ -32,6 +33,7 @@ type Store struct {
 var (
 	_ broker.Store         = (*Store)(nil)
 	_ internalbackend.Rows = (*Store)(nil)
+	_ keyrotation.Rows     = (*Store)(nil)
 )
 
 var dialect = relational.Dialect{
