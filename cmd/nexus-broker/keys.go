@@ -257,7 +257,7 @@ func printCounts(w io.Writer, counts []keyrotation.Count, describe func(id strin
 		}
 		slices.SortFunc(ids, func(a, b string) int { return strings.Compare(describe(b)+a, describe(a)+b) }) // the first key first
 		if len(ids) == 0 {
-			fmt.Fprintf(table, "%s\t0\t\t\n", c.Place)
+			fmt.Fprintf(table, "%s\t0\n", c.Place)
 		}
 		for _, id := range ids {
 			fmt.Fprintf(table, "%s\t%d\t%s\t%s\n", c.Place, c.Keys[id], id, describe(id))
