@@ -138,8 +138,8 @@ func TestUpgrade(t *testing.T) {
 			authURL, _ := b.begin(provider)
 			require.Equal(t, "success", b.callback(b.authorize(authURL)).Get("status"))
 			require.Equal(t, awkwardSecret, b.call("GET", "/providers/"+provider, nil).want(200).object()["client_secret"])
-			for _, id := range connectionsOf(t, old, "many")[:50] {
-				require.Contains(t, b.token(id).want(200).text("access_token"), "CANARY-token-")
+			for _, id := range connectionsOf(t, old, "many")[:20] {
+				require.Contains(t, string(b.token(id).want(200).Body), "CANARY-token-")
 			}
 			dump := dumped(t, dsn)
 			at := strings.Index(dump, "CANARY")
