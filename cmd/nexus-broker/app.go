@@ -46,7 +46,7 @@ func newApp(ctx context.Context, c config.Config, log *slog.Logger) (_ *app, err
 			err = errors.Join(err, a.close())
 		}
 	}()
-	db, err := openDatabase(ctx, c.Database)
+	db, err := openDatabase(ctx, c, log)
 	if err != nil {
 		return nil, err
 	}

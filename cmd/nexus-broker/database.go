@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 
 	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/internal/config"
@@ -32,25 +34,41 @@ func connectDatabase(ctx context.Context, c config.Database) (database, error) {
 }
 
 // openDatabase opens the configured database with its schema up to date.
-func openDatabase(ctx context.Context, c config.Database) (database, error) {
-	db, err := connectDatabase(ctx, c)
+func openDatabase(ctx context.Context, c config.Config, log *slog.Logger) (database, error) {
+	db, err := connectDatabase(ctx, c.Database)
 	if err != nil {
 		return nil, err
 	}
-	if err := ready(ctx, db, c.AutoMigrate); err != nil {
+	if err := ready(ctx, db, c, log); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
 }
 
-func ready(ctx context.Context, db database, migrate bool) error {
+func ready(ctx context.Context, db database, c config.Config, log *slog.Logger) error {
 	m, err := db.Migrator()
 	if err != nil {
 		return err
 	}
-	if !migrate {
-		return m.Check(ctx)
+	if c.Database.AutoMigrate {
+		_, err = m.WithKeys(c.Keys.Encryption).Up(ctx)
+	} else {
+		err = m.Check(ctx)
 	}
-	_, err = m.Up(ctx)
+	if err != nil {
+		return err
+	}
+	status, err := m.Status(ctx)
+	if err == nil && status.Unfinished {
+		log.WarnContext(ctx, unfinishedUpgrade(status)+"; "+adviseFinish)
+	}
 	return err
+}
+
+// adviseFinish is what to do about an upgrade that is not finished.
+const adviseFinish = `when no earlier broker runs any more, run "nexus-broker migrate finish"`
+
+// unfinishedUpgrade says what it means that an upgrade is not finished.
+func unfinishedUpgrade(s migrations.Status) string {
+	return fmt.Sprintf("the upgrade of the database is not finished: %d providers have client credentials in plaintext there", s.Plaintext)
 }

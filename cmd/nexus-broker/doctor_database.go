@@ -83,11 +83,18 @@ func (r *report) schema(ctx context.Context, db database, c config.Database) boo
 		r.add(areaDatabase, failure(check, err, "see the log of the database"))
 		return false
 	case len(status.Pending) == 0:
+		if status.Unfinished {
+			r.add(areaDatabase, secret.Finding{Check: "upgrade", Verdict: secret.Warn, Detail: unfinishedUpgrade(status), Advice: adviseFinish})
+		}
 		r.ok(areaDatabase, check, "%d of %d, up to date", status.Version, status.Latest)
 		return true
 	}
 	finding := secret.Finding{Check: check, Detail: fmt.Sprintf("%d of %d", status.Version, status.Latest),
 		Verdict: secret.Warn, Advice: "nothing: the broker migrates it at its next start"}
+	if status.Existing {
+		finding.Detail = "the database of an earlier broker, not upgraded yet"
+		finding.Advice = `rehearse it: "nexus-broker migrate up --dry-run"; the broker upgrades it at its next start`
+	}
 	if !c.AutoMigrate {
 		finding.Verdict, finding.Advice = secret.Fail, `run "nexus-broker migrate up"`
 	}

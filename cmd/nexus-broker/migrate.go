@@ -55,42 +55,22 @@ func newMigrateUpCommand(p program) *cobra.Command {
 		Use:   "up",
 		Short: "Apply the pending migrations",
 		Long: `Applies the pending migrations, each in a transaction of its own. Of several
-processes that do so at once one works and the others wait for it.`,
+processes that do so at once one works and the others wait for it.
+
+The database of an earlier broker is brought up to date in one transaction, and needs
+ENCRYPTION_KEY: some of its tokens must open. That broker can go on using the database,
+until "nexus-broker migrate finish". With --dry-run the same is done and rolled back.`,
 		Example: "  nexus-broker migrate up --dry-run",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dryRun {
-				return printPending(cmd.Context(), p, o)
+				return rehearseUp(cmd.Context(), p, o)
 			}
 			return migrateUp(cmd.Context(), p, o)
 		},
 	}
 	addDevFlag(cmd, &o)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be applied, and change nothing")
-	return cmd
-}
-
-func newMigrateFinishCommand(p program) *cobra.Command {
-	var o config.Options
-	var dryRun bool
-	cmd := &cobra.Command{
-		Use:   "finish",
-		Short: "Complete the upgrade of an earlier broker's database",
-		Long: `Completes the upgrade of a database that an earlier broker created. This version
-cannot upgrade such a database; one that it created itself has nothing to complete.`,
-		Example: "  nexus-broker migrate finish --dry-run",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := readStatus(cmd.Context(), p, o) // refuses an earlier broker's
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(p.stdout, "Nothing to finish: no earlier broker has used this database.")
-			return err
-		},
-	}
-	addDevFlag(cmd, &o)
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and change nothing")
 	return cmd
 }
 
@@ -101,22 +81,28 @@ func printPending(ctx context.Context, p program, o config.Options) error {
 		return err
 	}
 	fmt.Fprintf(p.stdout, "schema %d of %d\n", status.Version, status.Latest)
+	if status.Existing {
+		fmt.Fprintln(p.stdout, "the database of an earlier broker, not upgraded yet")
+	}
 	if len(status.Pending) == 0 {
 		fmt.Fprintln(p.stdout, "up to date")
 	}
 	for _, m := range status.Pending {
 		fmt.Fprintf(p.stdout, "pending: %d %s\n", m.Version, m.Name)
 	}
+	if status.Unfinished {
+		fmt.Fprintf(p.stdout, "warning: %s; %s\n", unfinishedUpgrade(status), adviseFinish)
+	}
 	return nil
 }
 
 func migrateUp(ctx context.Context, p program, o config.Options) error {
-	c, err := config.LoadDatabase(p.environ, o)
+	c, err := config.LoadMigration(p.environ, o)
 	if err != nil {
 		return err
 	}
 	return withMigrator(ctx, c.Database, func(m *migrations.Migrator) error {
-		applied, err := m.Up(ctx)
+		applied, err := m.WithKeys(c.Keys.Encryption).Up(ctx)
 		if err != nil {
 			return err
 		}

@@ -161,7 +161,7 @@ func (s *Service) exchange(ctx context.Context, conn Connection, cb Callback) (P
 
 // redeem spends the code of a claimed consent and stores the tokens.
 func (s *Service) redeem(ctx context.Context, p Provider, conn Connection, endpoints oauth.Metadata, cb Callback) error {
-	verifier, err := s.keyring.Open(VerifierPurpose(conn.ID), conn.CodeVerifier)
+	verifier, err := s.openVerifier(ctx, conn)
 	if err != nil {
 		return s.failConsent(ctx, conn, audit.TokenExchangeFailed, nil,
 			&Error{Code: CodeTokenExchangeFailed, Err: err, Message: "the consent cannot be completed; begin again"})
@@ -259,7 +259,7 @@ func (s *Service) release(ctx context.Context, conn Connection) error {
 	}
 	ctx, cancel := afterwards(ctx)
 	defer cancel()
-	return s.store.ReleaseConsent(ctx, conn)
+	return s.withVerifier(conn, func(c Connection) error { return s.store.ReleaseConsent(ctx, c) })
 }
 
 // afterwards returns a context for what has to be noted at the end of an exchange,
@@ -272,7 +272,7 @@ func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
 // connection has been revoked meanwhile the tokens are of no use, and the provider is
 // told so.
 func (s *Service) activate(ctx context.Context, p Provider, conn Connection, tokens oauth.TokenSet, event audit.Event) error {
-	stored, err := s.sealToken(conn.ID, tokens, s.now())
+	stored, err := s.sealToken(ctx, conn.ID, tokens, s.now())
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (c change) writes() bool { return c.reads && (c.moves() || !c.old.Equal(c.w
 // writesBoth reports whether both values are replaced in place, so that a cut
 // between the two would leave a pair that does not fit together.
 func (c change) writesBoth() bool {
-	return c.reads && !c.moves() && (c.anew ||
+	return c.reads && !c.moves() && !c.after.Credentials.InRow() && (c.anew ||
 		!c.old.ClientID.Equal(c.want.ClientID) && !c.old.ClientSecret.Equal(c.want.ClientSecret))
 }
 
@@ -60,9 +60,9 @@ func (s *Service) planUpdate(ctx context.Context, before Provider, in ProfileInp
 	case g.hasReferences():
 		return s.planReferences(c, g)
 	case current.IsZero():
-		return s.planFirstPair(c, g)
+		return s.planFirstPair(ctx, c, g)
 	case current.Referenced():
-		return s.planReferenced(c, g)
+		return s.planReferenced(ctx, c, g)
 	case !current.Managed || s.creds.ReadOnly():
 		return s.planExternal(c, g)
 	}
@@ -89,8 +89,8 @@ func (s *Service) checkName(ctx context.Context, c change) error {
 }
 
 // planFirstPair: a provider without credentials of its own gets some, or needs none.
-func (s *Service) planFirstPair(c change, g given) (change, error) {
-	ref, err := s.newRef(c.before.ID, c.after.Profile, g)
+func (s *Service) planFirstPair(ctx context.Context, c change, g given) (change, error) {
+	ref, err := s.newRef(ctx, c.before.ID, c.after.Profile, g)
 	if err != nil || ref.IsZero() && c.before.Credentials.IsZero() {
 		return c, err
 	}
@@ -122,7 +122,7 @@ func (s *Service) planExternal(c change, g given) (change, error) {
 func (s *Service) refAfter(c change) credentials.Ref {
 	ref := c.before.Credentials
 	ref.Public, ref.Optional = c.after.Profile.public(), c.after.Profile.AuthType != AuthOAuth2
-	onlyHere := ref.Backend == credentials.Internal && ref.Key == idKey(c.before.ID)
+	onlyHere := ref.Backend == credentials.Internal && (ref.Key == idKey(c.before.ID) || ref.InRow())
 	if c.after.Profile.Name != c.before.Profile.Name && !onlyHere {
 		ref.Key = keyFor(c.after.Profile.Name, c.before.ID)
 	}
@@ -144,7 +144,7 @@ func (s *Service) planManaged(ctx context.Context, c change, in ProfileInput, gi
 	whatever.Optional = true // a missing value is what this update may repair
 	old, err := s.creds.Read(ctx, whatever)
 	if errors.Is(err, secret.ErrInvalid) && !given.ClientID.IsZero() && (c.after.Credentials.Public || !given.ClientSecret.IsZero()) {
-		return s.planAnew(c, given)
+		return s.planAnew(ctx, c, given)
 	}
 	if err != nil {
 		return c, s.secretError(current, CodeCredentialsNotFoundAtFlow, err)
@@ -161,7 +161,7 @@ func (s *Service) planManaged(ctx context.Context, c change, in ProfileInput, gi
 		return c, err
 	}
 	if c.writes() {
-		c.after.Credentials.Backend = s.creds.WriteTo()
+		c.after.Credentials = s.writeTarget(ctx, c.after.Credentials, c.after.Profile.Name, c.before.ID)
 		c.after.Credentials.Generation++
 	}
 	c.after.Credentials.State = credentials.Ready
@@ -169,12 +169,12 @@ func (s *Service) planManaged(ctx context.Context, c change, in ProfileInput, gi
 }
 
 // planAnew: what is stored cannot be read, and the caller gives a whole new pair.
-func (s *Service) planAnew(c change, given credentials.Pair) (change, error) {
+func (s *Service) planAnew(ctx context.Context, c change, given credentials.Pair) (change, error) {
 	if err := completePair(c.after.Credentials, given); err != nil {
 		return c, err
 	}
 	c.reads, c.anew, c.want = true, true, given
-	c.after.Credentials.Backend = s.creds.WriteTo()
+	c.after.Credentials = s.writeTarget(ctx, c.after.Credentials, c.after.Profile.Name, c.before.ID)
 	c.after.Credentials.Generation++
 	c.after.Credentials.State = credentials.Ready
 	return c, nil

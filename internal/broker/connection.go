@@ -24,7 +24,7 @@ type Connection struct {
 	WorkspaceID  string
 	ProviderID   uuid.UUID
 	Status       ConnectionStatus
-	CodeVerifier string // sealed; "" once used, and for static types
+	CodeVerifier string // sealed, or the existing broker's; "" once used, and for static types
 	Scopes       []string
 	ReturnURL    string
 	CreatedAt    time.Time

@@ -55,7 +55,7 @@ func (s *Service) Begin(ctx context.Context, r ConsentRequest) (Consent, error) 
 
 func (s *Service) storeConsent(ctx context.Context, c Connection) error {
 	if c.Reconsent.IsZero() {
-		err := s.store.CreateConnection(ctx, c)
+		err := s.withVerifier(c, func(c Connection) error { return s.store.CreateConnection(ctx, c) })
 		if errors.Is(err, ErrNoRow) {
 			return fail(CodeProviderNotFound, "no provider has this id")
 		}
@@ -132,7 +132,7 @@ func (s *Service) authorizationURL(ctx context.Context, p Provider, c *Connectio
 		return "", err
 	}
 	verifier := oauth.NewCodeVerifier()
-	c.CodeVerifier = s.keyring.Seal(VerifierPurpose(c.ID), []byte(verifier.Reveal()))
+	c.CodeVerifier = s.storedVerifier(ctx, *c, verifier.Reveal())
 	r := oauth.AuthRequest{
 		Endpoint: endpoints.AuthorizationEndpoint, ClientID: pair.ClientID, RedirectURI: s.redirectURI(),
 		Scopes: c.Scopes, SkipScope: p.Profile.Params.isTrue(paramSkipScopeOnAuth),

@@ -50,6 +50,8 @@ func (s *Service) hide(ctx context.Context, p Provider, op Op) error {
 	event := audit.New(ctx, audit.ProviderDeleted, uuid.Nil, providerData(p))
 	internal := before.Backend == credentials.Internal
 	switch {
+	case before.InRow(): // where it stays, for both brokers
+		return s.store.DeleteProvider(ctx, p, op, nil, nil, event)
 	case !before.Managed || s.creds.ReadOnly():
 		if !internal { // there the connections still need them
 			p.Credentials = credentials.Ref{}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 
 	"github.com/google/uuid"
@@ -111,13 +112,13 @@ func (s *Service) planReferences(c change, g given) (change, error) {
 
 // planReferenced is an update of a provider whose credentials lie where references say,
 // and that gives no others.
-func (s *Service) planReferenced(c change, g given) (change, error) {
+func (s *Service) planReferenced(ctx context.Context, c change, g given) (change, error) {
 	current := c.before.Credentials
 	if g.hasPair() && !g.unreferenced {
 		return c, s.errExternal(current, `its references say where they lie ("credentials_ref": null ends that)`)
 	}
 	if g.unreferenced {
-		return s.planFirstPair(c, g)
+		return s.planFirstPair(ctx, c, g)
 	}
 	ref := current
 	if ref.Public = c.after.Profile.public(); ref.Public {

@@ -220,7 +220,7 @@ func (s *Service) refreshFailed(ctx context.Context, view TokenView, err error) 
 func (s *Service) storeRefreshed(ctx context.Context, p Provider, view TokenView, current, fresh oauth.TokenSet) (TokenAnswer, error) {
 	received := s.now()
 	merged := current.Merge(fresh)
-	stored, err := s.sealToken(view.ConnectionID, merged, received)
+	stored, err := s.sealToken(ctx, view.ConnectionID, merged, received)
 	if err != nil {
 		return TokenAnswer{}, err
 	}

@@ -28,18 +28,26 @@ func (s *Service) Register(ctx context.Context, in ProfileInput) (uuid.UUID, err
 	now := s.now()
 	p := Provider{ID: uuid.New(), Profile: profile, CreatedAt: now, UpdatedAt: now,
 		Health: Health{Status: HealthUnknown}}
-	if p.Credentials, err = s.newRef(p.ID, profile, g); err != nil {
-		return uuid.Nil, err
+	for {
+		if p.Credentials, err = s.newRef(ctx, p.ID, profile, g); err != nil {
+			return uuid.Nil, err
+		}
+		err := s.register(ctx, p, g.pair)
+		switch {
+		case err == nil:
+			return p.ID, nil
+		case !errors.Is(err, ErrFinished): // else the pair goes somewhere else now
+			return uuid.Nil, err
+		}
 	}
-	if err := s.register(ctx, p, g.pair); err != nil {
-		return uuid.Nil, err
-	}
-	return p.ID, nil
 }
 
 func (s *Service) register(ctx context.Context, p Provider, pair credentials.Pair) error {
 	ctx, cancel := s.opContext(ctx)
 	defer cancel()
+	if p.Credentials.InRow() {
+		return s.registerInRow(ctx, p, pair)
+	}
 	op, err := s.reserve(ctx, p)
 	if err != nil {
 		return err
@@ -93,7 +101,7 @@ func unstorable(err error, code Code) error {
 }
 
 // newRef decides where the credentials of a new provider lie.
-func (s *Service) newRef(id uuid.UUID, profile Profile, g given) (credentials.Ref, error) {
+func (s *Service) newRef(ctx context.Context, id uuid.UUID, profile Profile, g given) (credentials.Ref, error) {
 	if g.hasReferences() {
 		return s.referencedRef(id, profile, g)
 	}
@@ -111,7 +119,7 @@ func (s *Service) newRef(id uuid.UUID, profile Profile, g given) (credentials.Re
 	case s.creds.ReadOnly():
 		return ref, s.errExternal(ref, "the broker is read-only (SECRET_READ_ONLY)")
 	}
-	return ref, completePair(ref, g.pair)
+	return s.writeTarget(ctx, ref, profile.Name, id), completePair(ref, g.pair)
 }
 
 // completePair checks that a managed pair has what its provider needs.

@@ -56,6 +56,7 @@ type Service struct {
 	holder  string // names this process in leases
 
 	refreshes singleflight.Group // by connection id
+	upgrade   upgrade
 	health    healthCache
 	ready     readiness
 

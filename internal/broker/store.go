@@ -51,6 +51,7 @@ type Store interface {
 	ProviderStore
 	ConnectionStore
 	RefreshStore
+	UpgradeStore
 	audit.Recorder
 
 	// AuditEvents returns the events that f selects, newest first.

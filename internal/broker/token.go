@@ -120,12 +120,12 @@ func (s *Service) openToken(id uuid.UUID, t StoredToken) (oauth.TokenSet, error)
 }
 
 // sealToken returns what is stored of a token that was received at now.
-func (s *Service) sealToken(id uuid.UUID, t oauth.TokenSet, now time.Time) (StoredToken, error) {
+func (s *Service) sealToken(ctx context.Context, id uuid.UUID, t oauth.TokenSet, now time.Time) (StoredToken, error) {
 	plain, err := t.Encode()
 	if err != nil {
 		return StoredToken{}, err
 	}
-	stored := StoredToken{Sealed: s.keyring.Seal(TokenPurpose(id), plain)}
+	stored := StoredToken{Sealed: s.sealed(ctx, id, plain)}
 	if lifetime, ok := t.ExpiresIn(); ok {
 		stored.ExpiresAt = now.Add(lifetime)
 	}

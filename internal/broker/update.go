@@ -47,7 +47,7 @@ func (s *Service) update(ctx context.Context, id uuid.UUID, in ProfileInput, pat
 			continue
 		}
 		err = s.carryOut(ctx, c, op)
-		if !errors.Is(err, credentials.ErrChanged) {
+		if !errors.Is(err, credentials.ErrChanged) && !errors.Is(err, ErrFinished) {
 			return err
 		}
 		if tries == maxPlans { // somebody keeps writing in the vault itself
@@ -82,9 +82,14 @@ func (s *Service) carryOut(ctx context.Context, c change, op Op) error {
 		s.endWith(ctx, c.before.ID, op, step)
 		return err
 	}
-	err = s.store.UpdateProvider(ctx, c.after, op, step.add, step.drop,
-		audit.New(ctx, audit.ProviderUpdated, uuid.Nil, providerData(c.after)))
+	event := audit.New(ctx, audit.ProviderUpdated, uuid.Nil, providerData(c.after))
+	if c.after.Credentials.InRow() && c.writes() {
+		err = s.store.UpdateProviderInRow(ctx, c.after, op, c.want, step.add, event)
+	} else {
+		err = s.store.UpdateProvider(ctx, c.after, op, step.add, step.drop, event)
+	}
 	if err != nil {
+		s.learnFinished(err)
 		switch s.fateOf(ctx, c.before.ID, op, c.took) {
 		case happened:
 			err = nil
@@ -155,13 +160,18 @@ func (s *Service) writeCredentials(ctx context.Context, c *change, op Op) (step,
 	switch {
 	case after == before, after.IsZero():
 		return unchanged, nil
+	case after.InRow(): // with the row, in one statement
+		if before.Managed && !before.InRow() {
+			unchanged.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.now().Add(s.cleanupTime()))}
+		}
+		return unchanged, nil
 	case !after.Managed:
 		if c.moves() {
 			if err := s.takeOver(ctx, after, op); err != nil {
 				return unchanged, err
 			}
 		}
-		if before.Managed { // references replace it
+		if before.Managed && !before.InRow() { // references replace it
 			unchanged.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.now().Add(s.cleanupTime()))}
 		}
 		return unchanged, s.checkReadable(ctx, *c)
@@ -238,7 +248,7 @@ func (s *Service) movePair(ctx context.Context, c *change, op Op) (step, error) 
 		return done, err
 	}
 	done.drop = []uuid.UUID{note.ID}
-	if before.Managed { // else nothing of the broker's is left behind
+	if before.Managed && !before.InRow() { // else nothing of the broker's is left behind
 		done.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.now().Add(s.cleanupTime()))}
 	}
 	done.undo = func(ctx context.Context) (credentials.State, int64) {

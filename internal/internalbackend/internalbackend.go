@@ -50,8 +50,9 @@ type Rows interface {
 // ENCRYPTION_KEY is another one or the row has been tampered with, is
 // secret.ErrInvalid, and so can be replaced and deleted.
 type InternalBackend struct {
-	rows Rows
-	keys *seal.Keyring
+	rows  Rows
+	plain PlainRows // nil: there are none
+	keys  *seal.Keyring
 }
 
 var (
@@ -63,7 +64,8 @@ var (
 
 // New returns a backend that keeps values in rows, sealed by keys.
 func New(rows Rows, keys *seal.Keyring) *InternalBackend {
-	return &InternalBackend{rows: rows, keys: keys}
+	plain, _ := rows.(PlainRows)
+	return &InternalBackend{rows: rows, plain: plain, keys: keys}
 }
 
 func purpose(key string) string { return "secret/" + key }
@@ -80,6 +82,10 @@ func (b *InternalBackend) Read(ctx context.Context, key string) (secret.Item, er
 }
 
 func (b *InternalBackend) read(ctx context.Context, operation, key string) (secret.Item, error) {
+	if b.isPlain(key) {
+		found := b.readPlain(ctx, operation, []string{key})[0]
+		return found.Item, found.Err
+	}
 	if err := secret.CheckKey(key); err != nil {
 		return secret.Item{}, failed(operation, key, err)
 	}
@@ -189,9 +195,6 @@ func (b *InternalBackend) RemoveVersion(ctx context.Context, key, version string
 	}
 	return nil
 }
-
-// Locate implements secret.Locator.
-func (b *InternalBackend) Locate(key string) string { return "sealed_secrets/" + key }
 
 // Probe implements secret.Prober. The broker's own database allows whatever it needs.
 func (b *InternalBackend) Probe(ctx context.Context, _ secret.Access) error {

@@ -14,7 +14,8 @@
 // key id": it tells keys apart and tells nothing of them. With random nonces one key
 // is good for 2³² envelopes (NIST SP 800-38D §8.3).
 //
-// Version 0, the existing broker's, opened and never written:
+// Version 0, the existing broker's, written by SealAsBefore while that broker uses the
+// same database:
 //
 //	base64(nonce ‖ ciphertext ‖ tag)
 //

@@ -12,8 +12,8 @@ import (
 	"github.com/nexus-broker/nexus-broker/test/servers"
 )
 
-// existingTables is what the broker that came before keeps in PostgreSQL, with a row
-// in each table. Its newer versions have the columns of newerColumns too.
+// existingTables is what the broker that came before keeps in PostgreSQL. Its newer
+// versions have the columns of newerColumns too.
 const existingTables = `
 CREATE TABLE provider_profiles (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name varchar(255) NOT NULL,
 	client_id varchar(255), client_secret text, auth_url text, token_url text, scopes text[],
@@ -31,7 +31,10 @@ CREATE TABLE audit_events (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), connec
 CREATE TABLE provider_aliases (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), provider_id uuid REFERENCES provider_profiles (id),
 	alias text NOT NULL, alias_norm text NOT NULL UNIQUE, created_at timestamptz DEFAULT now());
 CREATE FUNCTION touch() RETURNS trigger AS $$ BEGIN NEW.updated_at = now(); RETURN NEW; END; $$ LANGUAGE plpgsql;
-CREATE TRIGGER touch BEFORE UPDATE ON provider_profiles FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE TRIGGER touch BEFORE UPDATE ON provider_profiles FOR EACH ROW EXECUTE FUNCTION touch();`
+
+// existingRows is a row in each table, with a token that no key opens.
+const existingRows = `
 INSERT INTO provider_profiles (name, client_id, client_secret, auth_url, token_url, scopes, params)
 	VALUES ('New Provider Name', 'CANARY-id', 'CANARY-secret', 'https://op.test/a', 'https://op.test/t', '{a,b}', '{"k":"v"}');
 INSERT INTO connections (workspace_id, provider_id, status) SELECT 'ws', id, 'active' FROM provider_profiles;
@@ -77,34 +80,38 @@ func everything(t *testing.T, dsn string) string {
 	return out.String()
 }
 
-// TestStartRefusesAnExistingBrokersDatabase: until it can be upgraded, the database of
-// the broker that came before is refused, and not a byte of it is changed.
-func TestStartRefusesAnExistingBrokersDatabase(t *testing.T) {
+// TestStartRefusesWhatItCannotUpgrade: the database of the broker that came before is
+// refused, and not a byte of it changed, where ENCRYPTION_KEY does not open its tokens, or
+// where its tables are not what that broker makes.
+func TestStartRefusesWhatItCannotUpgrade(t *testing.T) {
 	t.Parallel()
-	for name, tables := range map[string]string{"older": existingTables, "newer": existingTables + newerColumns} {
+	for name, c := range map[string]struct{ tables, says string }{
+		"older, wrong key": {existingTables + existingRows, "does not open the tokens"},
+		"newer, wrong key": {existingTables + newerColumns + existingRows, "does not open the tokens"},
+		"a column missing": {existingTables + existingRows + "ALTER TABLE connections DROP return_url", "connections has no column return_url"},
+		"of another kind":  {existingTables + existingRows + "ALTER TABLE tokens ALTER expires_at TYPE timestamp", "tokens.expires_at is of the type"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			dsn := servers.Postgres(t)
 			db, err := sql.Open("pgx", dsn)
 			require.NoError(t, err)
 			defer db.Close()
-			_, err = db.Exec(tables)
+			_, err = db.Exec(c.tables)
 			require.NoError(t, err)
 			before := everything(t, dsn)
 			require.Contains(t, before, "CANARY-secret")
 			e := base().with(env{"DATABASE_URL": dsn})
-			for _, run := range []struct {
-				env  env
-				args []string
-			}{
-				{e, []string{"serve"}}, {e.with(env{"AUTO_MIGRATE": "false"}), []string{"serve"}},
-				{e, []string{"migrate", "status"}}, {e, []string{"migrate", "up"}}, {e, []string{"migrate", "up", "--dry-run"}},
-				{e, []string{"migrate", "finish"}}, {e, []string{"migrate", "finish", "--dry-run"}},
-			} {
-				code, output := exits(t, run.env, run.args...)
-				require.Equal(t, 1, code, "%v: %s", run.args, output)
-				require.Contains(t, output, "created by an earlier broker")
+			for _, args := range [][]string{{"serve"}, {"migrate", "up"}, {"migrate", "up", "--dry-run"}} {
+				code, output := exits(t, e, args...)
+				require.Equal(t, 1, code, "%v: %s", args, output)
+				require.Contains(t, output, c.says)
+				require.Contains(t, output, "left untouched")
 				require.NotContains(t, output, "CANARY")
 			}
+			code, output := exits(t, e.with(env{"AUTO_MIGRATE": "false"}))
+			require.Equal(t, 1, code, output)
+			code, output = exits(t, e, "migrate", "finish")
+			require.Equal(t, 1, code, output)
 			require.Equal(t, before, everything(t, dsn))
 		})
 	}

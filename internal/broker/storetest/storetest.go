@@ -134,7 +134,7 @@ func (s *suite) pending(providerID uuid.UUID) broker.Connection {
 	s.Helper()
 	c := broker.Connection{
 		ID: uuid.New(), WorkspaceID: "ws-1", ProviderID: providerID, Status: broker.StatusPending,
-		CodeVerifier: "sealed verifier", Scopes: []string{"read"}, ReturnURL: "https://app.example/done?x=1",
+		CodeVerifier: "nb1.sealed verifier", Scopes: []string{"read"}, ReturnURL: "https://app.example/done?x=1",
 		CreatedAt: s.now, UpdatedAt: s.now, ExpiresAt: s.now.Add(10 * time.Minute),
 	}
 	require.NoError(s, s.store.CreateConnection(s.ctx, c))

@@ -27,7 +27,7 @@ var textTests = []test{
 		require.Equal(s, []uuid.UUID{p.ID}, providerIDs(s.listings(attack)[0]))
 
 		c := s.pending(p.ID)
-		c.ID, c.WorkspaceID, c.ReturnURL, c.CodeVerifier, c.Scopes = uuid.New(), attack, attack, attack, []string{attack}
+		c.ID, c.WorkspaceID, c.ReturnURL, c.CodeVerifier, c.Scopes = uuid.New(), attack, attack, "nb1."+attack, []string{attack}
 		require.NoError(s, s.store.CreateConnection(s.ctx, c))
 		require.Equal(s, c, s.connection(c.ID))
 		require.NoError(s, s.store.CompleteConnection(s.ctx, c, broker.StoredToken{Sealed: attack}, s.now))

@@ -19,6 +19,8 @@ import (
 	"strings"
 
 	"github.com/pressly/goose/v3"
+
+	"github.com/nexus-broker/nexus-broker/internal/seal"
 )
 
 // Why a database cannot be used, tested with errors.Is.
@@ -27,10 +29,15 @@ var (
 	ErrBehind = errors.New(`the database schema is not up to date: run "nexus-broker migrate up"`)
 	// ErrNewer: a newer broker has migrated the database.
 	ErrNewer = errors.New("the database schema is newer than this broker: use the newer version")
-	// ErrExistingBroker: the database belongs to the existing broker, which keeps no
-	// record of migrations.
-	ErrExistingBroker = errors.New("the database was created by an earlier broker and this version cannot upgrade it; " +
-		"it was left untouched: use an empty database")
+	// ErrExistingBroker: the database looks like one of the existing broker, which keeps no
+	// record of migrations, and is not quite as that makes them; or it is an SQLite database,
+	// which that broker never makes.
+	ErrExistingBroker = errors.New("the database was created by an earlier broker and cannot be upgraded; it was left untouched")
+	// ErrNoKey: the existing broker's tokens have to be opened, or its credentials sealed.
+	ErrNoKey = errors.New("ENCRYPTION_KEY is needed, the one that the earlier broker has used")
+	// ErrWrongKey: the existing broker's tokens do not open.
+	ErrWrongKey = errors.New("ENCRYPTION_KEY does not open the tokens of the earlier broker, so the database was left untouched; " +
+		"configure the key that they were sealed with")
 	// ErrOccupied: tables that are not ours have the names that ours need.
 	ErrOccupied = errors.New("the database holds tables of another program; it was left untouched: use a database or schema of its own")
 )
@@ -45,13 +52,15 @@ const versionTable = "nexus_broker_migrations"
 // ourTables are the names that an unrelated program must not have taken.
 var ourTables = []string{
 	"provider_profiles", "connections", "tokens", "audit_events", "provider_aliases",
-	"credential_cleanups", "sealed_secrets", "leases", "connection_refreshes", "reconsents",
+	"credential_cleanups", "sealed_secrets", "leases", "connection_refreshes", "reconsents", "existing_broker",
 }
 
 // Migration is one step of the schema.
 type Migration struct {
 	Version int64
 	Name    string // of its file, without the number and extension
+
+	file string
 }
 
 // Status is where a database stands.
@@ -59,6 +68,12 @@ type Status struct {
 	Version int64 // the newest migration applied, 0 if none
 	Latest  int64 // the newest that this broker has
 	Pending []Migration
+	// Existing: the database is one of the existing broker, as yet untouched.
+	Existing bool
+	// Upgraded: it was one. Unfinished: and that broker may use it still. Plaintext is how
+	// many providers then have credentials in plaintext.
+	Upgraded, Unfinished bool
+	Plaintext            int
 }
 
 // Migrator applies the migrations of one dialect to one database. It is safe for
@@ -67,6 +82,7 @@ type Migrator struct {
 	db      *sql.DB
 	dialect dialect
 	steps   []Migration
+	keys    *seal.Keyring
 }
 
 // dialect is what differs between the databases.
@@ -90,9 +106,17 @@ func newMigrator(db *sql.DB, d dialect) (*Migrator, error) {
 			return nil, err
 		}
 		_, name, _ := strings.Cut(strings.TrimSuffix(e.Name(), path.Ext(e.Name())), "_")
-		m.steps = append(m.steps, Migration{Version: version, Name: strings.ReplaceAll(name, "_", " ")})
+		m.steps = append(m.steps, Migration{Version: version, Name: strings.ReplaceAll(name, "_", " "), file: d.folder + "/" + e.Name()})
 	}
 	return m, nil
+}
+
+// WithKeys returns the Migrator with the keys that a database of the existing broker needs:
+// to open its tokens, and to seal its credentials.
+func (m *Migrator) WithKeys(keys *seal.Keyring) *Migrator {
+	with := *m
+	with.keys = keys
+	return &with
 }
 
 // Status tells where the database stands and changes nothing. It returns an error
@@ -108,7 +132,10 @@ func (m *Migrator) Status(ctx context.Context) (Status, error) {
 		if err := m.db.QueryRowContext(ctx, query).Scan(&s.Version); err != nil {
 			return s, fmt.Errorf("reading the version of the schema: %w", err)
 		}
-	} else if err := foreign(tables); err != nil {
+		if err := m.readUpgrade(ctx, &s, tables); err != nil {
+			return s, err
+		}
+	} else if err := m.unknown(ctx, &s, tables); err != nil {
 		return s, err
 	}
 	if s.Version > s.Latest {
@@ -148,6 +175,11 @@ func (m *Migrator) upTo(ctx context.Context, version int64) (applied []Migration
 		if err != nil || len(s.Pending) == 0 {
 			return err
 		}
+		if s.Existing {
+			applied = s.Pending
+			_, err := m.adopt(ctx, true)
+			return err
+		}
 		folder, err := fs.Sub(files, m.dialect.folder)
 		if err != nil {
 			return err
@@ -163,7 +195,21 @@ func (m *Migrator) upTo(ctx context.Context, version int64) (applied []Migration
 		applied = slices.DeleteFunc(s.Pending, func(p Migration) bool { return p.Version > version })
 		return nil
 	})
-	return applied, err
+	if err != nil {
+		return nil, err
+	}
+	return applied, nil
+}
+
+// Rehearse does to a database of the existing broker what Up does, in a transaction that
+// it rolls back, and returns what it has found. As long as that takes, nobody else uses
+// its tables. Its errors are those of Up.
+func (m *Migrator) Rehearse(ctx context.Context) (found Existing, err error) {
+	err = m.dialect.locked(ctx, func() error {
+		found, err = m.adopt(ctx, false)
+		return err
+	})
+	return found, err
 }
 
 func (m *Migrator) tables(ctx context.Context) (names []string, err error) {
@@ -180,6 +226,40 @@ func (m *Migrator) tables(ctx context.Context) (names []string, err error) {
 		names = append(names, name)
 	}
 	return names, rows.Err()
+}
+
+const unfinishedQuery = "SELECT EXISTS (SELECT 1 FROM existing_broker WHERE finished_at IS NULL)"
+
+// readUpgrade reads how far the upgrade of an existing broker's database has come.
+func (m *Migrator) readUpgrade(ctx context.Context, s *Status, tables []string) error {
+	if !slices.Contains(tables, "existing_broker") {
+		return nil
+	}
+	err := m.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM existing_broker),
+		EXISTS (SELECT 1 FROM existing_broker WHERE finished_at IS NULL),
+		(SELECT count(*) FROM provider_profiles WHERE `+plaintextPair+")").Scan(&s.Upgraded, &s.Unfinished, &s.Plaintext)
+	if err != nil {
+		return fmt.Errorf("reading how far the upgrade of the database has come: %w", err)
+	}
+	return nil
+}
+
+// unknown looks at a database that we have not migrated.
+func (m *Migrator) unknown(ctx context.Context, s *Status, tables []string) error {
+	err := foreign(tables)
+	if !errors.Is(err, ErrExistingBroker) || m.dialect.goose != goose.DialectPostgres {
+		return err
+	}
+	for _, name := range ourTables { // what only this broker makes would be in the way
+		if _, its := existingColumns[name]; !its && name != "provider_aliases" && slices.Contains(tables, name) {
+			return fmt.Errorf("%w: it has a table %s of somebody else's", ErrExistingBroker, name)
+		}
+	}
+	if _, err := recognise(ctx, m.db); err != nil {
+		return err
+	}
+	s.Existing = true
+	return nil
 }
 
 // foreign tells why the tables of a database that we have not migrated keep us from

@@ -194,7 +194,12 @@ func TestRowsOfTheExistingBrokerAreValid(t *testing.T) {
 	require.Len(t, byName, 3)
 	google := byName["google"]
 	require.Equal(t, []string{"openid", "email"}, google.Profile.Scopes)
-	require.True(t, google.Credentials.IsZero())
+	require.True(t, google.Credentials.InRow())
+	require.Equal(t, int64(0), google.Credentials.Generation)
+	d.exec(t, `UPDATE provider_profiles SET client_secret = 'another' WHERE name = 'google' AND deleted_at IS NULL`)
+	changed, err := s.Provider(t.Context(), google.ID)
+	require.NoError(t, err)
+	require.Equal(t, int64(1), changed.Credentials.Generation, "caches notice")
 	require.Equal(t, broker.HealthUnknown, google.Health.Status)
 	require.Greater(t, google.UpdatedAt.Year(), 2001, "a change without a time gets the server's")
 	require.Equal(t, 2001, byName["written-later"].UpdatedAt.Year())

@@ -16,6 +16,7 @@ import (
 // SQLSTATE codes (PostgreSQL documentation, "PostgreSQL Error Codes").
 const (
 	uniqueViolation = "23505"
+	checkViolation  = "23514"
 	adminShutdown   = "57P01"
 
 	classConnectionException  = "08"
@@ -36,6 +37,8 @@ func translate(ctx context.Context, err error) error {
 		return err
 	case pg.Code == uniqueViolation && pg.TableName == "provider_profiles" && !strings.HasSuffix(pg.ConstraintName, "_pkey"):
 		return fmt.Errorf("%w (%w)", broker.ErrDuplicateName, err)
+	case pg.Code == checkViolation && strings.HasSuffix(pg.ConstraintName, "_no_plaintext"):
+		return fmt.Errorf("%w (%w)", broker.ErrFinished, err)
 	case strings.HasPrefix(pg.Code, classDataException):
 		return fmt.Errorf("%w (%w)", broker.ErrUnstorable, err)
 	}

@@ -29,9 +29,10 @@ type Store struct {
 }
 
 var (
-	_ broker.Store         = (*Store)(nil)
-	_ internalbackend.Rows = (*Store)(nil)
-	_ keyrotation.Rows     = (*Store)(nil)
+	_ broker.Store              = (*Store)(nil)
+	_ internalbackend.Rows      = (*Store)(nil)
+	_ keyrotation.Rows          = (*Store)(nil)
+	_ internalbackend.PlainRows = (*Store)(nil)
 )
 
 // A row that is locked to be changed may be referred to all the same: the audit event

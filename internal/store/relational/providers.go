@@ -2,6 +2,7 @@ package relational
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
 	"github.com/nexus-broker/nexus-broker/internal/broker"
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
 )
 
 // A reservation holds its name and is not visible yet.
@@ -36,7 +38,7 @@ const healthColumns = "health_status, health_message, last_health_check_at"
 
 // providerColumns are the columns that scanProvider reads.
 var (
-	providerColumns = "id, " + strings.Join(writtenColumns, ", ") + ", " + healthColumns + ", deleted_at"
+	providerColumns = "id, " + strings.Join(writtenColumns, ", ") + ", " + healthColumns + ", deleted_at, " + pairInRow
 	selectProvider  = "SELECT " + providerColumns + " FROM provider_profiles"
 )
 
@@ -45,6 +47,7 @@ func readProvider(scan Scan) (broker.Provider, error) { return scanProvider(scan
 func scanProvider(scan Scan, more ...any) (broker.Provider, error) {
 	var p broker.Provider
 	var params []byte
+	var inRow bool
 	f, c, h := &p.Profile, &p.Credentials, &p.Health
 	err := scan(append([]any{
 		&p.ID,
@@ -54,7 +57,7 @@ func scanProvider(scan Scan, more ...any) (broker.Provider, error) {
 		text(&c.Backend), text(&c.Key), &c.Managed, &c.Public, &c.Optional, text(&c.State), &c.Generation,
 		text(&c.ClientIDReference), text(&c.ClientSecretReference),
 		text(&h.Status), text(&h.Message), instant(&h.CheckedAt),
-		instant(&p.DeletedAt),
+		instant(&p.DeletedAt), &inRow,
 	}, more...)...)
 	f.Params = broker.Params(params)
 	if f.AuthType == "" {
@@ -63,8 +66,11 @@ func scanProvider(scan Scan, more ...any) (broker.Provider, error) {
 	if h.Status == "" {
 		h.Status = broker.HealthUnknown
 	}
-	if !c.IsZero() {
+	switch {
+	case !c.IsZero():
 		c.ProviderID = p.ID
+	case inRow:
+		p.Credentials = broker.PairInRow(p)
 	}
 	return p, err
 }
@@ -84,6 +90,9 @@ func profileValues(p broker.Provider) []any {
 
 func credentialsValues(p broker.Provider) []any {
 	c := p.Credentials
+	if c.InRow() { // the row of a program that does not know these columns says the same
+		c = credentials.Ref{State: c.State, Generation: c.Generation}
+	}
 	return []any{
 		textOrNull(c.Backend), textOrNull(c.Key), c.Managed, c.Public, c.Optional, string(c.State), c.Generation,
 		textOrNull(c.ClientIDReference), textOrNull(c.ClientSecretReference),
@@ -130,16 +139,22 @@ func (s *Store) ReserveProvider(ctx context.Context, p broker.Provider, op broke
 	return err
 }
 
-// The statements that store a provider end the operation that holds it.
-var storeProvider = "UPDATE provider_profiles SET op = NULL, op_id = NULL, op_until = NULL, " +
-	assignments(3, writtenColumns) + " WHERE id = $1 AND op_id = $2 AND "
+// The statements that store a provider end the operation that holds it. A pair in the row
+// stays, or goes with the switch to another place.
+var storeProvider = fmt.Sprintf(`UPDATE provider_profiles SET op = NULL, op_id = NULL, op_until = NULL,
+	client_id = CASE WHEN $%[1]d THEN client_id END, client_secret = CASE WHEN $%[1]d THEN client_secret END, `,
+	3+len(writtenColumns)) + assignments(3, writtenColumns) + " WHERE id = $1 AND op_id = $2 AND "
+
+func storedValues(p broker.Provider, op broker.Op) []any {
+	return append(append([]any{p.ID, op.ID}, writtenValues(p)...), p.Credentials.InRow())
+}
 
 // PublishProvider makes the reservation visible.
 func (s *Store) PublishProvider(ctx context.Context, p broker.Provider, op broker.Op, events ...audit.Event) error {
 	if err := storableProvider(p); err != nil {
 		return err
 	}
-	args := append([]any{p.ID, op.ID}, writtenValues(p)...)
+	args := storedValues(p, op)
 	n, err := s.db.Change(ctx, storeProvider+"op = 'register'", args, events)
 	return unless(n, err, broker.ErrLostOp)
 }
@@ -157,7 +172,7 @@ func (s *Store) UpdateProvider(
 	if err := storableProvider(p); err != nil {
 		return err
 	}
-	args := append([]any{p.ID, op.ID}, writtenValues(p)...)
+	args := storedValues(p, op)
 	return s.finishOp(ctx, storeProvider+published, args, add, drop, events)
 }
 

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nexus-broker/nexus-broker/internal/config"
+	"github.com/nexus-broker/nexus-broker/internal/store/migrations"
+)
+
+func newMigrateFinishCommand(p program) *cobra.Command {
+	var o config.Options
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "finish",
+		Short: "Complete the upgrade of an earlier broker's database",
+		Long: `Completes the upgrade of a database that an earlier broker created: it seals the
+client credentials that lie in plaintext, empties their columns, and seals the code
+verifiers of pending consents, in one transaction. Nobody is served as long as it takes.
+
+Afterwards the earlier broker cannot use the database any more: stop every replica of it
+before. With --dry-run the same is done and rolled back. On any other database there is
+nothing to do.`,
+		Example: "  nexus-broker migrate finish --dry-run",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return finishUpgrade(cmd.Context(), p, o, dryRun)
+		},
+	}
+	addDevFlag(cmd, &o)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "do it, say what was done, and roll it back")
+	return cmd
+}
+
+// rehearseUp says what "migrate up" would do. It changes nothing.
+func rehearseUp(ctx context.Context, p program, o config.Options) error {
+	status, err := readStatus(ctx, p, o)
+	if err != nil || !status.Existing {
+		if err != nil {
+			return err
+		}
+		return printPending(ctx, p, o)
+	}
+	c, err := config.LoadMigration(p.environ, o)
+	if err != nil {
+		return err
+	}
+	return withMigrator(ctx, c.Database, func(m *migrations.Migrator) error {
+		found, err := m.WithKeys(c.Keys.Encryption).Rehearse(ctx)
+		if err != nil {
+			return err
+		}
+		columns := "without the newer columns"
+		if found.Newer {
+			columns = "with the newer columns"
+		}
+		fmt.Fprintf(p.stdout, "recognised: the database of an earlier broker, %s\n", columns)
+		fmt.Fprintf(p.stdout, "providers: %d, and %d deleted; %d with client credentials in plaintext\n", found.Providers, found.Deleted, found.Plaintext)
+		fmt.Fprintf(p.stdout, "connections: %d, tokens: %d\n", found.Connections, found.Tokens)
+		fmt.Fprintf(p.stdout, "ENCRYPTION_KEY opens all of %d tokens that were looked at\n", found.Sampled)
+		for _, step := range status.Pending {
+			fmt.Fprintf(p.stdout, "would apply: %d %s\n", step.Version, step.Name)
+		}
+		fmt.Fprintln(p.stdout, "rehearsed and rolled back: nothing has changed")
+		return nil
+	})
+}
+
+func finishUpgrade(ctx context.Context, p program, o config.Options, dryRun bool) error {
+	if _, err := readStatus(ctx, p, o); err != nil { // creates no SQLite file
+		return err
+	}
+	c, err := config.LoadMigration(p.environ, o)
+	if err != nil {
+		return err
+	}
+	return withMigrator(ctx, c.Database, func(m *migrations.Migrator) error {
+		done, err := m.WithKeys(c.Keys.Encryption).Finish(ctx, !dryRun)
+		switch {
+		case err != nil:
+			return err
+		case done.New:
+			fmt.Fprintln(p.stdout, "Nothing to finish: no earlier broker has used this database.")
+			return nil
+		case done.Already:
+			fmt.Fprintln(p.stdout, "Nothing to finish: the upgrade is finished already.")
+			return nil
+		}
+		printFinished(p, done)
+		if dryRun {
+			fmt.Fprintln(p.stdout, "rehearsed and rolled back: nothing has changed")
+			return nil
+		}
+		fmt.Fprint(p.stdout, afterFinish)
+		return nil
+	})
+}
+
+func printFinished(p program, done migrations.Finished) {
+	for _, line := range []struct {
+		n    int
+		what string
+	}{
+		{done.Pairs, "pairs of client credentials sealed"},
+		{done.OfDeleted, "of them of deleted providers that active connections need"},
+		{done.Dropped, "pairs of deleted providers dropped, which no active connection needs"},
+		{done.Superseded, "pairs dropped that lay beside a newer one in a secret backend"},
+		{done.Sealed, "code verifiers of pending consents sealed"},
+		{done.Erased, "code verifiers of ended consents erased"},
+		{done.Tokens, "tokens in the earlier broker's format: they open, and are rewritten when they are refreshed"},
+	} {
+		fmt.Fprintf(p.stdout, "%6d %s\n", line.n, line.what)
+	}
+}
+
+const afterFinish = `The upgrade is finished. An earlier broker cannot use this database any more: leave none running.
+The plaintext is in no row any more, but for some time still in the files of the database:
+- in dead rows, until they are overwritten: run VACUUM FULL provider_profiles; VACUUM FULL connections;
+- in the write-ahead log and its archive, until they are recycled or deleted;
+- in backups from before: keep them as you keep secrets, and delete them in time.
+Whoever could read one of these could read the client credentials: rotate them at the providers if that matters.
+`
