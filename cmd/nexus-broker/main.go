@@ -22,7 +22,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
-	if err != nil {
+	if err != nil && !errors.Is(err, errChanges) { // the plan has said that
 		fmt.Fprintln(os.Stderr, "nexus-broker:", err)
 	}
 	os.Exit(exitCode(err))
@@ -48,11 +48,23 @@ type program struct {
 
 func exitCode(err error) int {
 	var problems config.Problems
+	var chosen exitError
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &chosen):
+		return chosen.code
 	case errors.As(err, &problems):
 		return 2
 	}
 	return 1
 }
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e exitError) Error() string { return e.err.Error() }
+func (e exitError) Unwrap() error { return e.err }

@@ -17,6 +17,10 @@ func newProvidersCommand(p program) *cobra.Command {
 		Long: `Manages the providers of a running broker over its HTTP API. The broker is named by
 BROKER_BASE_URL or --url, and the API key, with the role admin, by API_KEY or
 API_KEY_FILE. Nothing else of the broker's configuration is needed.`,
+		Example: `  export BROKER_BASE_URL=https://broker.example.com API_KEY_FILE=/run/secrets/broker-key
+  nexus-broker providers export >providers.yaml
+  nexus-broker providers plan -f providers.yaml
+  nexus-broker providers apply -f providers.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -29,7 +33,12 @@ API_KEY_FILE. Nothing else of the broker's configuration is needed.`,
 
 // providersCommands make the commands below "providers".
 func providersCommands() []func(*remote) *cobra.Command {
-	return []func(*remote) *cobra.Command{}
+	return []func(*remote) *cobra.Command{
+		newPlanCommand,
+		newApplyCommand,
+		newExportCommand,
+		newSchemaCommand,
+	}
 }
 
 // remote is the broker that the commands below "providers" work on.

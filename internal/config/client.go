@@ -93,3 +93,10 @@ func setClientKeyFile(c *Config, path string) *Problem {
 func sendable(key string) bool {
 	return key != "" && strings.TrimSpace(key) == key && !strings.ContainsFunc(key, unicode.IsControl)
 }
+
+// Environment returns a function that looks up a variable which a manifest names, "" if
+// it is not set.
+func Environment(environ []string) func(name string) string {
+	l := newLoader(environ, Options{})
+	return func(name string) string { return l.env[name] }
+}

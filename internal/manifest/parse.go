@@ -65,6 +65,7 @@ type reader struct {
 	lookup   func(string) string
 	problems Problems
 	nodes    int
+	tooLarge bool
 }
 
 // located is a provider and the line on which it begins.
@@ -149,14 +150,12 @@ func (r *reader) document(root *yaml.Node) (all []located) {
 }
 
 // enter counts a node and resolves an alias. It returns nil, having reported it, if a
-// limit is passed.
+// limit is passed: aliases can make a small file very large.
 func (r *reader) enter(n *yaml.Node, depth int) *yaml.Node {
 	if r.nodes++; r.nodes > maxNodes || depth > maxDepth {
-		if r.nodes != maxNodes+2 || depth > maxDepth { // it is said once
-			r.nodes = maxNodes + 1
-			if !slices.ContainsFunc(r.problems, func(p Problem) bool { return p.Text == tooLarge }) {
-				r.problem(n.Line, "%s", tooLarge)
-			}
+		if !r.tooLarge { // it is said once
+			r.tooLarge = true
+			r.problem(n.Line, "the manifest is nested too deeply or holds too much")
 		}
 		return nil
 	}
@@ -165,8 +164,6 @@ func (r *reader) enter(n *yaml.Node, depth int) *yaml.Node {
 	}
 	return n
 }
-
-const tooLarge = "the manifest is nested too deeply or holds too much"
 
 // members returns the members of a mapping, of which only the known are allowed; nil
 // if n is none.
