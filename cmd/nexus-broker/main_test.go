@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 			"exits":   exits,
 			"refuses": refuses,
 			"keypair": keypair,
+			"standin": standin,
 		},
 	})
 }

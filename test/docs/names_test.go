@@ -14,7 +14,7 @@ import (
 )
 
 // pages are the documents whose links and names are checked.
-var pages = []string{"README.md", "SECURITY.md", "CHANGELOG.md", "docs/vault.md", "docs/upgrading.md", "docs/writing-a-backend.md", "docs/reliability.md", "docs/backends.md", "docs/aws.md", "docs/gcp.md"}
+var pages = []string{"README.md", "SECURITY.md", "CHANGELOG.md", "docs/vault.md", "docs/upgrading.md", "docs/writing-a-backend.md", "docs/reliability.md", "docs/backends.md", "docs/aws.md", "docs/gcp.md", "docs/manifests.md"}
 
 // sources returns the text of all Go files but the tests', with unescaped quotes.
 func sources(t *testing.T) string {
