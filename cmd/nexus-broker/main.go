@@ -21,8 +21,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
-	if err != nil {
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	if err != nil && !errors.Is(err, errChanges) { // the plan has said that
 		fmt.Fprintln(os.Stderr, "nexus-broker:", err)
 	}
 	os.Exit(exitCode(err))
@@ -30,9 +30,10 @@ func main() {
 
 // run executes the command line args, which do not include the program's name.
 // It touches nothing of the process but what it is given.
-func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
-	root := newRootCommand(program{environ: environ, stdout: stdout, stderr: stderr})
+func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	root := newRootCommand(program{environ: environ, stdin: stdin, stdout: stdout, stderr: stderr})
 	root.SetArgs(withDefaultCommand(args))
+	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	return root.ExecuteContext(ctx)
@@ -41,16 +42,29 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 // program is what the commands may use of the process.
 type program struct {
 	environ        []string
+	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 
 func exitCode(err error) int {
 	var problems config.Problems
+	var chosen exitError
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &chosen):
+		return chosen.code
 	case errors.As(err, &problems):
 		return 2
 	}
 	return 1
 }
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e exitError) Error() string { return e.err.Error() }
+func (e exitError) Unwrap() error { return e.err }

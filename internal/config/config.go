@@ -28,6 +28,7 @@ type Config struct {
 	Audit    Audit
 	Log      Log
 	Tracing  Tracing
+	Client   Client // read by LoadClient alone
 
 	// Warnings are to be logged once at start, one line each.
 	Warnings []string
