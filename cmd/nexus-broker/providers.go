@@ -38,6 +38,8 @@ func providersCommands() []func(*remote) *cobra.Command {
 		newApplyCommand,
 		newExportCommand,
 		newSchemaCommand,
+		newPresetsCommand,
+		newAddCommand,
 	}
 }
 

@@ -75,5 +75,12 @@ func redirect(w http.ResponseWriter, url string) error {
 // every other way to print it shows nothing.
 type shown struct{ secret.Value }
 
-// MarshalJSON implements json.Marshaler.
-func (s shown) MarshalJSON() ([]byte, error) { return json.Marshal(s.Reveal()) }
+// MarshalJSON implements json.Marshaler. Like everything else in an answer the text is
+// not escaped for HTML.
+func (s shown) MarshalJSON() ([]byte, error) {
+	var buf bytes.Buffer
+	if err := newEncoder(&buf).Encode(s.Reveal()); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
