@@ -31,6 +31,7 @@ type Capabilities struct {
 	SecretBackend
 	Owned      OwnedBackend
 	Versions   VersionRemover
+	Remnants   RemnantRemover
 	Locator    Locator
 	Prober     Prober
 	Batch      BatchReader
@@ -47,6 +48,7 @@ func CapabilitiesOf(b SecretBackend) Capabilities {
 	c := Capabilities{SecretBackend: b}
 	c.Owned, _ = b.(OwnedBackend)
 	c.Versions, _ = b.(VersionRemover)
+	c.Remnants, _ = b.(RemnantRemover)
 	c.Locator, _ = b.(Locator)
 	c.Prober, _ = b.(Prober)
 	c.Batch, _ = b.(BatchReader)

@@ -94,6 +94,21 @@ type VersionRemover interface {
 	RemoveVersion(ctx context.Context, key, version string) error
 }
 
+// RemnantRemover is implemented by an OwnedBackend whose store takes more than one step
+// for a Create: one that was cut off can leave something at the key that is no value.
+// Read and Get say ErrNotFound of it. The broker uses it so that nothing is left of a
+// registration that nobody finished.
+type RemnantRemover interface {
+	// RemoveRemnant removes what a Create that was cut off has left at key, if key holds
+	// no value and mine accepts the owner that the Create was for; removed reports
+	// whether there was such a thing. Afterwards Create works again at once. What somebody
+	// else has made, and what mine does not accept, stays, and is no error; neither is a
+	// key that holds a value or nothing. What the store keeps of a key that was deleted
+	// before, so that it can be undeleted, it keeps. mine may be called more than once.
+	// The limits and errors of SecretBackend apply.
+	RemoveRemnant(ctx context.Context, key string, mine func(owner string) bool) (removed bool, err error)
+}
+
 // Locator is implemented by backends that can tell a person where a key lies,
 // for example "secret/nexus/providers/google/client_id". The key's last segments
 // may be left out: Locate("google") is the place of a provider's credentials.

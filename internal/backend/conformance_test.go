@@ -27,6 +27,10 @@ func TestDecoratedBackendConforms(t *testing.T) {
 				t.Cleanup(faulty.Stall())
 				return decorateFaulty(faulty, o)
 			}),
+			secrettest.WithRemnants(secrettest.Remnants{
+				Leave: func(_ *testing.T, _ secret.SecretBackend, key, owner string) { m.Abandon(key, owner) },
+				Left:  func(_ *testing.T, _ secret.SecretBackend, key string) bool { return m.Abandoned(key) },
+			}),
 			secrettest.WithReferences(secrettest.References{
 				Store: func(t *testing.T, _ secret.SecretBackend, name string, f secrettest.Foreign) (path, version string) {
 					return place(t, m, name, f)

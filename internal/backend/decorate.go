@@ -51,6 +51,9 @@ func Decorate(b secret.SecretBackend, o Options) secret.Capabilities {
 	if can.Versions != nil {
 		can.Versions = versioned{c, can.Versions}
 	}
+	if can.Remnants != nil {
+		can.Remnants = remnants{c, can.Remnants}
+	}
 	if can.Prober != nil {
 		can.Prober = probed{c, can.Prober}
 	}
@@ -132,6 +135,21 @@ func (d versioned) RemoveVersion(ctx context.Context, key, version string) error
 	return d.call(ctx, "remove_version", key, func(ctx context.Context) error {
 		return d.inner.RemoveVersion(ctx, key, version)
 	})
+}
+
+// remnants decorates a backend whose interrupted writes can leave something.
+type remnants struct {
+	*caller
+	inner secret.RemnantRemover
+}
+
+// RemoveRemnant implements secret.RemnantRemover.
+func (d remnants) RemoveRemnant(ctx context.Context, key string, mine func(owner string) bool) (removed bool, err error) {
+	err = d.call(ctx, "remove_remnant", key, func(ctx context.Context) error {
+		removed, err = d.inner.RemoveRemnant(ctx, key, mine)
+		return err
+	})
+	return removed, err
 }
 
 // probed decorates a backend that can be probed.

@@ -31,14 +31,15 @@ func TestDecorateKeepsWhatTheBackendCanDo(t *testing.T) {
 	full := secret.CapabilitiesOf(everything{Backend: memory.New()})
 	can := func(c secret.Capabilities) map[string]bool {
 		return map[string]bool{
-			"Owned": c.Owned != nil, "Versions": c.Versions != nil, "Locator": c.Locator != nil, "Prober": c.Prober != nil,
+			"Owned": c.Owned != nil, "Versions": c.Versions != nil, "Remnants": c.Remnants != nil, "Locator": c.Locator != nil, "Prober": c.Prober != nil,
 			"Batch": c.Batch != nil, "References": c.References != nil, "Diagnoser": c.Diagnoser != nil, "Policies": c.Policies != nil,
 		}
 	}
 	without := map[string]func(c *secret.Capabilities){
 		"nothing": func(*secret.Capabilities) {}, "Owned": func(c *secret.Capabilities) { c.Owned = nil },
-		"Versions": func(c *secret.Capabilities) { c.Versions = nil }, "Locator": func(c *secret.Capabilities) { c.Locator = nil },
-		"Prober": func(c *secret.Capabilities) { c.Prober = nil }, "Batch": func(c *secret.Capabilities) { c.Batch = nil },
+		"Versions": func(c *secret.Capabilities) { c.Versions = nil }, "Remnants": func(c *secret.Capabilities) { c.Remnants = nil },
+		"Locator": func(c *secret.Capabilities) { c.Locator = nil },
+		"Prober":  func(c *secret.Capabilities) { c.Prober = nil }, "Batch": func(c *secret.Capabilities) { c.Batch = nil },
 		"References": func(c *secret.Capabilities) { c.References = nil }, "Diagnoser": func(c *secret.Capabilities) { c.Diagnoser = nil },
 		"Policies": func(c *secret.Capabilities) { c.Policies = nil },
 	}
@@ -58,6 +59,8 @@ func TestDecorateKeepsWhatTheBackendCanDo(t *testing.T) {
 	}
 	require.Equal(t, can(secret.Capabilities{}), can(backend.Decorate(bare{memory.New()}, backend.Options{})))
 }
+
+func anybody(string) bool { return true }
 
 // everything is a backend that can do all there is.
 type everything struct{ *memory.Backend }
@@ -87,6 +90,10 @@ func TestEveryCallHasADeadline(t *testing.T) {
 		},
 		memory.OpRemoveVersion: func(ctx context.Context, b secret.Capabilities) error {
 			return b.Versions.RemoveVersion(ctx, "k", "1")
+		},
+		memory.OpRemoveRemnant: func(ctx context.Context, b secret.Capabilities) error {
+			_, err := b.Remnants.RemoveRemnant(ctx, "k", anybody)
+			return err
 		},
 		memory.OpProbe: func(ctx context.Context, b secret.Capabilities) error {
 			return b.Prober.Probe(ctx, secret.ReadWrite)

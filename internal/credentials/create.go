@@ -170,16 +170,37 @@ func (s *Service) removeVersion(ctx context.Context, src *source, owner Owner, k
 
 // takeBack undoes a create. Where it is not known which version it has written, or the
 // store cannot remove a single one, the value is removed if it is the create's: by its
-// mark, or by being the same value where no marks are kept.
+// mark, or by being the same value where no marks are kept. Where there is no value, what
+// the create has begun is.
 func (s *Service) takeBack(ctx context.Context, src *source, owner Owner, c change, t *trail) error {
 	if src.can.Versions != nil && c.wrote != "" {
 		return s.removeVersion(ctx, src, owner, c.key, c.wrote, t)
 	}
 	item, err := s.look(ctx, src, owner, c.key)
-	if err != nil || !c.isNew(src, owner, item) {
+	switch {
+	case err != nil:
 		return err
+	case item.Value.IsZero():
+		return s.removeRemnant(ctx, src, owner, c.key, t)
+	case !c.isNew(src, owner, item):
+		return nil
 	}
 	return s.removeVersion(ctx, src, owner, c.key, item.Version, t)
+}
+
+// removeRemnant removes what a create of owner's that was cut off has begun at a key that
+// holds no value, where the store takes more than one step for one.
+func (s *Service) removeRemnant(ctx context.Context, src *source, owner Owner, key string, t *trail) error {
+	if src.can.Remnants == nil {
+		return nil
+	}
+	removed, err := src.can.Remnants.RemoveRemnant(ctx, key, owner.covers)
+	s.observe(ctx, src, owner.ProviderID, "remove_remnant", key, err)
+	if err != nil || !removed {
+		return err
+	}
+	t.deleted(ctx, src, owner, key)
+	return nil
 }
 
 // look reads what a key holds now, the zero Item if nothing.

@@ -11,7 +11,7 @@ import (
 // of owner's provider and of owner's generation or an earlier one. If published, a
 // value without any mark goes too: a person has rotated what was the broker's. So does
 // what cannot be read, and older versions of what a person has deleted. That nothing is
-// there is fine.
+// there is fine; what a Create of owner's that was cut off has begun there goes.
 //
 // What cannot be proved to be the broker's stays, and is a *NotOursError if nothing
 // else failed. After any other error Erase can be called again.
@@ -36,6 +36,7 @@ func (s *Service) Erase(ctx context.Context, backend, key string, owner Owner, p
 			// written something else over it.
 			failed = errors.Join(failed, s.remove(ctx, src, owner, r.key, &t))
 		case errors.Is(r.err, secret.ErrNotFound):
+			failed = errors.Join(failed, s.removeRemnant(ctx, src, owner, r.key, &t))
 		case errors.Is(r.err, secret.ErrInvalid):
 			foreign = append(foreign, src.locate(r.key)) // not in the broker's form
 		case r.err != nil:

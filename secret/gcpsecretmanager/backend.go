@@ -21,9 +21,9 @@ import (
 // Name is how the backend calls itself in errors.
 const Name = "gcp-secret-manager"
 
-// GCPBackend implements [secret.OwnedBackend], [secret.VersionRemover], [secret.Locator],
-// [secret.Prober], [secret.ReferenceReader], [secret.Diagnoser] and
-// [secret.PolicyWriter]. It looks for credentials and connects when it is first used.
+// GCPBackend implements [secret.OwnedBackend], [secret.VersionRemover],
+// [secret.RemnantRemover], [secret.Locator], [secret.Prober], [secret.ReferenceReader],
+// [secret.Diagnoser] and [secret.PolicyWriter]. It looks for credentials and connects when it is first used.
 // Printed in any way it shows no token and no value.
 //
 // Secret Manager adds a version whatever the newest one is: it offers no compare-and-set
@@ -60,6 +60,7 @@ type GCPBackend struct {
 var (
 	_ secret.OwnedBackend    = (*GCPBackend)(nil)
 	_ secret.VersionRemover  = (*GCPBackend)(nil)
+	_ secret.RemnantRemover  = (*GCPBackend)(nil)
 	_ secret.Locator         = (*GCPBackend)(nil)
 	_ secret.Prober          = (*GCPBackend)(nil)
 	_ secret.ReferenceReader = (*GCPBackend)(nil)

@@ -83,6 +83,7 @@ func TestConformance(t *testing.T) {
 				secrettest.WithUnreachable(at(closed)),
 				secrettest.WithStalled(at(stalled)),
 				secrettest.WithDenied(at(denied)),
+				secrettest.WithRemnants(remnantsOn(server, c.lag)),
 			)
 		})
 	}

@@ -22,13 +22,14 @@ const (
 	OpCreate        Op = "create"
 	OpReplace       Op = "replace"
 	OpRemoveVersion Op = "remove_version"
+	OpRemoveRemnant Op = "remove_remnant"
 	OpProbe         Op = "probe"
 	OpReadReference Op = "read_reference"
 	OpReadBatch     Op = "read_batch"
 )
 
 // Writes are the methods that change what is stored.
-var Writes = []Op{OpSet, OpDelete, OpCreate, OpReplace, OpRemoveVersion}
+var Writes = []Op{OpSet, OpDelete, OpCreate, OpReplace, OpRemoveVersion, OpRemoveRemnant}
 
 // Call is one call of a backend's method.
 type Call struct {
@@ -53,6 +54,7 @@ type Faulty struct {
 var (
 	_ secret.OwnedBackend    = (*Faulty)(nil)
 	_ secret.VersionRemover  = (*Faulty)(nil)
+	_ secret.RemnantRemover  = (*Faulty)(nil)
 	_ secret.Locator         = (*Faulty)(nil)
 	_ secret.Prober          = (*Faulty)(nil)
 	_ secret.ReferenceReader = (*Faulty)(nil)
@@ -193,6 +195,18 @@ func (f *Faulty) RemoveVersion(ctx context.Context, key, version string) error {
 		}
 		return f.inner.Delete(ctx, key)
 	})
+}
+
+// RemoveRemnant implements [secret.RemnantRemover]. A wrapped backend without it leaves
+// none.
+func (f *Faulty) RemoveRemnant(ctx context.Context, key string, mine func(owner string) bool) (removed bool, err error) {
+	err = f.around(ctx, Call{OpRemoveRemnant, key}, func() error {
+		if r, ok := f.inner.(secret.RemnantRemover); ok {
+			removed, err = r.RemoveRemnant(ctx, key, mine)
+		}
+		return err
+	})
+	return removed && err == nil, err
 }
 
 func (f *Faulty) write(ctx context.Context, c Call, do func() (string, error)) (version string, err error) {

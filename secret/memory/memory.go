@@ -22,6 +22,7 @@ const Name = "memory"
 type Backend struct {
 	mu      sync.Mutex
 	items   map[string]secret.Item
+	begun   map[string]string        // by Abandon, the owner by key
 	placed  map[string][]secret.Item // by Place, the versions in their order
 	version int                      // of the last write; never used twice
 }
@@ -29,6 +30,7 @@ type Backend struct {
 var (
 	_ secret.OwnedBackend    = (*Backend)(nil)
 	_ secret.VersionRemover  = (*Backend)(nil)
+	_ secret.RemnantRemover  = (*Backend)(nil)
 	_ secret.Locator         = (*Backend)(nil)
 	_ secret.Prober          = (*Backend)(nil)
 	_ secret.BatchReader     = (*Backend)(nil)
@@ -37,7 +39,7 @@ var (
 
 // New returns an empty Backend.
 func New() *Backend {
-	return &Backend{items: make(map[string]secret.Item), placed: make(map[string][]secret.Item)}
+	return &Backend{items: make(map[string]secret.Item), begun: make(map[string]string), placed: make(map[string][]secret.Item)}
 }
 
 // Get implements [secret.SecretBackend].
@@ -117,6 +119,7 @@ func (b *Backend) put(key, value, owner string) string {
 	b.version++
 	item := secret.Item{Value: secret.NewValue(value), Version: strconv.Itoa(b.version), Owner: owner}
 	b.items[key] = item
+	delete(b.begun, key)
 	return item.Version
 }
 
@@ -128,6 +131,7 @@ func (b *Backend) Delete(ctx context.Context, key string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.items, key)
+	delete(b.begun, key)
 	return nil
 }
 
@@ -150,6 +154,41 @@ func checkVersion(version string) error {
 		return fmt.Errorf("%w: it is no version of this store", secret.ErrInvalid)
 	}
 	return nil
+}
+
+// RemoveRemnant implements [secret.RemnantRemover]. A Create of this backend leaves no
+// remnant; Abandon does.
+func (b *Backend) RemoveRemnant(ctx context.Context, key string, mine func(owner string) bool) (removed bool, err error) {
+	if err := check(ctx, "remove remnant", key, secret.CheckKey(key)); err != nil {
+		return false, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	owner, begun := b.begun[key]
+	if !begun || !mine(owner) {
+		return false, nil
+	}
+	delete(b.begun, key)
+	return true, nil
+}
+
+// Abandon leaves at key, which holds no value, what a Create for owner would leave that
+// was cut off in a store that takes more than one step for it. It does nothing to a key
+// that holds a value.
+func (b *Backend) Abandon(key, owner string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, there := b.items[key]; !there {
+		b.begun[key] = owner
+	}
+}
+
+// Abandoned reports whether what Abandon has left is still at key.
+func (b *Backend) Abandoned(key string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, begun := b.begun[key]
+	return begun
 }
 
 // Keys returns the keys that hold a value, in no order.

@@ -15,7 +15,12 @@ import (
 
 func TestConformance(t *testing.T) {
 	secrettest.Run(t, func(*testing.T) secret.SecretBackend { return memory.New() },
-		secrettest.WithName(memory.Name), secrettest.WithReferences(secrettest.References{
+		secrettest.WithName(memory.Name), secrettest.WithRemnants(secrettest.Remnants{
+			Leave: func(_ *testing.T, b secret.SecretBackend, key, owner string) { b.(*memory.Backend).Abandon(key, owner) },
+			Left: func(_ *testing.T, b secret.SecretBackend, key string) bool {
+				return b.(*memory.Backend).Abandoned(key)
+			},
+		}), secrettest.WithReferences(secrettest.References{
 			Store: func(t *testing.T, b secret.SecretBackend, name string, f secrettest.Foreign) (path, version string) {
 				value := f.Text
 				if f.Fields != nil {

@@ -45,6 +45,12 @@ func calls(b secret.SecretBackend) []call {
 			return can.Versions.RemoveVersion(ctx, key, "1")
 		}})
 	}
+	if can.Remnants != nil {
+		list = append(list, call{"RemoveRemnant", []string{"remove"}, false, false, func(ctx context.Context, key, _, _ string) error {
+			_, err := can.Remnants.RemoveRemnant(ctx, key, func(string) bool { return true })
+			return err
+		}})
+	}
 	o := can.Owned
 	if o == nil {
 		return list

@@ -23,6 +23,7 @@ type fake struct {
 	create  func(ctx context.Context, key, value, owner string) (string, error)
 	replace func(ctx context.Context, key, value, owner, ifVersion string) (string, error)
 	remove  func(ctx context.Context, key, version string) error
+	clear   func(ctx context.Context, key string, mine func(string) bool) (bool, error)
 	probe   func(ctx context.Context, need secret.Access) error
 	batch   func(ctx context.Context, keys []string) []secret.Outcome
 	locate  func(key string) string
@@ -39,6 +40,7 @@ func honest() *fake {
 	m := memory.New()
 	return &fake{
 		Backend: m, get: m.Get, set: m.Set, del: m.Delete, read: m.Read, create: m.Create, replace: m.Replace, remove: m.RemoveVersion,
+		clear: m.RemoveRemnant,
 		probe: m.Probe, batch: m.ReadBatch, locate: m.Locate, print: m.String,
 		reference: m.ReadReference, segments: m.ReferenceSegments, prefix: m.ReferencePrefix, place: m.LocateReference,
 	}
@@ -56,6 +58,9 @@ func (f *fake) Replace(ctx context.Context, key, value, owner, ifVersion string)
 }
 func (f *fake) RemoveVersion(ctx context.Context, key, version string) error {
 	return f.remove(ctx, key, version)
+}
+func (f *fake) RemoveRemnant(ctx context.Context, key string, mine func(string) bool) (bool, error) {
+	return f.clear(ctx, key, mine)
 }
 func (f *fake) ReadBatch(ctx context.Context, keys []string) []secret.Outcome {
 	return f.batch(ctx, keys)
@@ -78,6 +83,9 @@ func (f *fake) rewrite(changeKey, changeValue func(string) string) *fake {
 	f.del = func(ctx context.Context, key string) error { return m.Delete(ctx, changeKey(key)) }
 	f.remove = func(ctx context.Context, key, version string) error {
 		return m.RemoveVersion(ctx, changeKey(key), version)
+	}
+	f.clear = func(ctx context.Context, key string, mine func(string) bool) (bool, error) {
+		return m.RemoveRemnant(ctx, changeKey(key), mine)
 	}
 	f.set = func(ctx context.Context, key, value string) error {
 		return m.Set(ctx, changeKey(key), changeValue(value))
@@ -114,6 +122,10 @@ func (f *fake) fail(change func(err error, key, value string) error) *fake {
 	}
 	f.remove = func(ctx context.Context, key, version string) error {
 		return change(m.RemoveVersion(ctx, key, version), key, "")
+	}
+	f.clear = func(ctx context.Context, key string, mine func(string) bool) (bool, error) {
+		removed, err := m.RemoveRemnant(ctx, key, mine)
+		return removed, change(err, key, "")
 	}
 	f.batch = func(ctx context.Context, keys []string) []secret.Outcome {
 		outcomes := m.ReadBatch(ctx, keys)

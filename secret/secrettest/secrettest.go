@@ -14,8 +14,9 @@
 //
 // What [secret.CapabilitiesOf] finds of [secret.OwnedBackend], [secret.VersionRemover],
 // [secret.BatchReader], [secret.Locator] and [secret.Prober] is proved too. What needs a
-// store in trouble is proved where an option provides one, and that of a
-// [secret.ReferenceReader] with WithReferences. Run it with the race detector on.
+// store in trouble is proved where an option provides one, that of a
+// [secret.ReferenceReader] with WithReferences, and that of a [secret.RemnantRemover]
+// with WithRemnants. Run it with the race detector on.
 package secrettest
 
 import (
@@ -57,6 +58,9 @@ func WithDenied(n New) Option { return func(s *suite) { s.denied = n } }
 // WithStalled provides a backend whose store accepts requests and does not answer.
 func WithStalled(n New) Option { return func(s *suite) { s.stalled = n } }
 
+// WithRemnants provides what a Create that was cut off leaves.
+func WithRemnants(r Remnants) Option { return func(s *suite) { s.remnants = &r } }
+
 // Run proves the contract for the backends that n returns.
 func Run(t *testing.T, n New, opts ...Option) {
 	t.Helper()
@@ -68,6 +72,9 @@ func Run(t *testing.T, n New, opts ...Option) {
 	if s.references != nil && can.References == nil {
 		t.Fatalf("the backend is no secret.ReferenceReader, as WithReferences says")
 	}
+	if s.remnants != nil && can.Remnants == nil {
+		t.Fatalf("the backend is no secret.RemnantRemover, as WithRemnants says")
+	}
 	tests := slices.Clone(basicTests)
 	for _, more := range []struct {
 		tests []subtest
@@ -75,7 +82,7 @@ func Run(t *testing.T, n New, opts ...Option) {
 	}{
 		{ownedTests, can.Owned != nil}, {versionTests, can.Owned != nil}, {removerTests, can.Versions != nil},
 		{locatorTests, can.Locator != nil}, {proberTests, can.Prober != nil}, {batchTests, can.Batch != nil},
-		{referenceTests, s.references != nil},
+		{referenceTests, s.references != nil}, {remnantTests, s.remnants != nil},
 	} {
 		if more.can {
 			tests = append(tests, more.tests...)
@@ -128,6 +135,7 @@ type suite struct {
 
 	unreachable, denied, stalled New
 	references                   *References
+	remnants                     *Remnants
 }
 
 func random() string {

@@ -43,7 +43,7 @@ func TestBrokenBackendsAreCaught(t *testing.T) {
 		t.Fatalf("the child has not run the suite:\n%s", out.String())
 	}
 	proves := map[string]bool{}
-	for _, b := range slices.Concat(brokenBackends, brokenOwned, brokenBatch, brokenReferences, troubled) {
+	for _, b := range slices.Concat(brokenBackends, brokenOwned, brokenBatch, brokenRemnants, brokenReferences, troubled) {
 		for _, name := range b.fails {
 			if got := results[b.name][name]; got != "FAIL" {
 				t.Errorf("%s is not caught by %s (%q)", b.name, name, got)
@@ -72,11 +72,11 @@ func TestInChild(t *testing.T) {
 		t.Parallel()
 		secrettest.Run(t, func(*testing.T) secret.SecretBackend { return honest() }, inOrder("")...)
 	})
-	for _, b := range slices.Concat(brokenBackends, brokenOwned, brokenBatch, brokenReferences) {
+	for _, b := range slices.Concat(brokenBackends, brokenOwned, brokenBatch, brokenRemnants, brokenReferences) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			secrettest.Run(t, func(*testing.T) secret.SecretBackend { return b.fake() },
-				secrettest.WithName(memory.Name), secrettest.WithReferences(placing))
+				secrettest.WithName(memory.Name), secrettest.WithReferences(placing), secrettest.WithRemnants(abandoning))
 		})
 	}
 	for _, b := range troubled {
@@ -125,6 +125,7 @@ func inOrder(name string) []secrettest.Option {
 		secrettest.WithDenied(inTrouble(denied)),
 		secrettest.WithStalled(inTrouble(stalled)),
 		secrettest.WithReferences(placing),
+		secrettest.WithRemnants(abandoning),
 	}
 }
 
@@ -139,7 +140,7 @@ func TestAWrappedBackendConforms(t *testing.T) {
 	secrettest.Run(t, func(*testing.T) secret.SecretBackend {
 		m := memory.New()
 		return wrapped{memory.NewFaulty(m), m}
-	}, secrettest.WithName(memory.Name), secrettest.WithReferences(placing))
+	}, secrettest.WithName(memory.Name), secrettest.WithReferences(placing), secrettest.WithRemnants(abandoning))
 }
 
 // wrapped is a Faulty whose store is at hand.
@@ -149,3 +150,5 @@ type wrapped struct {
 }
 
 func (w wrapped) Place(path, value string) (string, error) { return w.store.Place(path, value) }
+func (w wrapped) Abandon(key, owner string)                { w.store.Abandon(key, owner) }
+func (w wrapped) Abandoned(key string) bool                { return w.store.Abandoned(key) }

@@ -38,14 +38,11 @@ const crashTimeout = 2 * time.Second
 // operation has held, and its notes are due: internal/broker/operation.go.
 const claimTime = 8*crashTimeout + 5*time.Second
 
-// fragileWorlds are the worlds by name, each with a database of its own. The one on Google
-// Cloud is for all cases only.
+// fragileWorlds are the worlds by name, each with a database of its own.
 func fragileWorlds() map[string]func(*testing.T) *fragile {
-	worlds := map[string]func(*testing.T) *fragile{"internal": fragileInternal, "Vault": fragileVault, "AWS": fragileAWS}
-	if allCases() {
-		worlds["GCP"] = fragileGCP
+	return map[string]func(*testing.T) *fragile{
+		"internal": fragileInternal, "Vault": fragileVault, "AWS": fragileAWS, "GCP": fragileGCP,
 	}
-	return worlds
 }
 
 func newFragile(t *testing.T) *fragile {
