@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -163,13 +162,6 @@ func recordRotation(ctx context.Context, db audit.Recorder, c config.Config, don
 		"key": c.Keys.Encryption.CurrentID(), "resealed": sum.Resealed, "erased": sum.Erased,
 		"not_opened": sum.Closed, "complete": failed == nil && sum.Closed == 0,
 	}))
-}
-
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
 
 func values(n int, one, many string) string {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -25,15 +24,6 @@ const progressEvery = 5 * time.Second
 
 func newRotationProgress(out io.Writer, quiet bool) *rotationProgress {
 	return &rotationProgress{out: out, terminal: isTerminal(out), quiet: quiet, last: time.Now()}
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 func (b *rotationProgress) show(p keyrotation.Progress) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	nexusbroker "github.com/nexus-broker/nexus-broker"
@@ -148,13 +146,6 @@ func printPlan(w io.Writer, p manifest.Plan, asJSON bool) error {
 	return printJSON(w, p)
 }
 
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
-}
-
 func newApplyCommand(b *remote) *cobra.Command {
 	var f manifestFlags
 	var yes bool
@@ -240,11 +231,6 @@ func (b *remote) confirm(plan manifest.Plan, yes bool, f manifestFlags) (manifes
 		return plan.WithoutDeletions(), nil
 	}
 	return plan, nil
-}
-
-func isTerminal(r io.Reader) bool {
-	file, ok := r.(*os.File)
-	return ok && isatty.IsTerminal(file.Fd())
 }
 
 func newExportCommand(b *remote) *cobra.Command {
