@@ -33,6 +33,7 @@ Without a command it serves. It is configured by environment variables, which
 		newConfigCommand(p),
 		newMigrateCommand(p),
 		newDoctorCommand(p),
+		newSecretsCommand(p),
 		newVersionCommand(p),
 	)
 	return root
