@@ -155,7 +155,7 @@ func (b *remote) addCredentials(profile apiclient.Fields, a addition) error {
 		if err != nil {
 			return fmt.Errorf("--client-secret-file: %w", err)
 		}
-		defer file.Close()
+		defer func() { _ = file.Close() }()
 		in = file
 	}
 	text, err := io.ReadAll(io.LimitReader(in, most))
