@@ -42,7 +42,7 @@ func TestNothingIsRefusedOrLostDuringRotations(t *testing.T) {
 		go func() {
 			n := 0
 			for ring := 0; ctx.Err() == nil; ring = 1 - ring {
-				n += one.rotateTo(ctx, []string{"ba", "ab"}[ring]).Sum().Resealed
+				n += one.rotateTo(t.Context(), []string{"ba", "ab"}[ring]).Sum().Resealed // each to its end: what one leaves that is cut off is the next one's
 			}
 			rotated <- n
 		}()

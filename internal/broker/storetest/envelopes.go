@@ -114,13 +114,13 @@ var envelopeTests = []struct {
 		s.fill(3)
 		for _, place := range keyrotation.Places() {
 			list := s.read(place, 10)
-			changes := []keyrotation.Change{{Envelope: list[0], Sealed: "new"}, {Envelope: list[1], Sealed: "new"}, {Envelope: list[2], Sealed: "new"}}
+			changes := []keyrotation.Change{{Envelope: list[0], Sealed: "nb1.new"}, {Envelope: list[1], Sealed: "nb1.new"}, {Envelope: list[2], Sealed: "nb1.new"}}
 			changes[1].Envelope.Sealed = "another"
 			made, err := s.rows.ReplaceEnvelopes(s.ctx, place, changes)
 			require.NoError(s, err)
 			require.Equal(s, 2, made)
 			after := s.read(place, 10)
-			list[0].Sealed, list[2].Sealed = "new", "new"
+			list[0].Sealed, list[2].Sealed = "nb1.new", "nb1.new"
 			require.Equal(s, list, after)
 		}
 	}},
@@ -129,11 +129,11 @@ var envelopeTests = []struct {
 		e := s.read(keyrotation.Credentials, 1)[0]
 		before, _, err := s.rows.SealedRow(s.ctx, e.Row)
 		require.NoError(s, err)
-		_, err = s.rows.ReplaceEnvelopes(s.ctx, keyrotation.Credentials, []keyrotation.Change{{Envelope: e, Sealed: "new"}})
+		_, err = s.rows.ReplaceEnvelopes(s.ctx, keyrotation.Credentials, []keyrotation.Change{{Envelope: e, Sealed: "nb1.new"}})
 		require.NoError(s, err)
 		after, _, err := s.rows.SealedRow(s.ctx, e.Row)
 		require.NoError(s, err)
-		before.Sealed = "new"
+		before.Sealed = "nb1.new"
 		require.Equal(s, before, after, "version and owner stay")
 		updated, err := s.rows.UpdateSealedRow(s.ctx, e.Row, before.Version, "newer", "owner", s.now)
 		require.NoError(s, err)
@@ -144,10 +144,10 @@ var envelopeTests = []struct {
 		for _, place := range []keyrotation.Place{keyrotation.Tokens, keyrotation.Consents} {
 			e := s.read(place, 1)[0]
 			c := s.connection(mustID(s, e.Row))
-			_, err := s.rows.ReplaceEnvelopes(s.ctx, place, []keyrotation.Change{{Envelope: e, Sealed: "new"}})
+			_, err := s.rows.ReplaceEnvelopes(s.ctx, place, []keyrotation.Change{{Envelope: e, Sealed: "nb1.new"}})
 			require.NoError(s, err)
 			if place == keyrotation.Consents {
-				c.CodeVerifier = "new"
+				c.CodeVerifier = "nb1.new"
 			}
 			require.Equal(s, c, s.connection(c.ID))
 		}
@@ -170,7 +170,7 @@ var envelopeTests = []struct {
 	{"all changes of a call or none", func(s *envelopeSuite) {
 		s.fill(2)
 		list := s.read(keyrotation.Tokens, 2)
-		_, err := s.rows.ReplaceEnvelopes(s.ctx, keyrotation.Tokens, []keyrotation.Change{{Envelope: list[0], Sealed: "new"}, {Envelope: list[1]}})
+		_, err := s.rows.ReplaceEnvelopes(s.ctx, keyrotation.Tokens, []keyrotation.Change{{Envelope: list[0], Sealed: "nb1.new"}, {Envelope: list[1]}})
 		require.Error(s, err)
 		require.Equal(s, list, s.read(keyrotation.Tokens, 2))
 	}},
@@ -187,7 +187,7 @@ var envelopeTests = []struct {
 		e := s.read(keyrotation.Tokens, 1)[0]
 		ctx, cancel := context.WithCancel(s.ctx)
 		cancel()
-		_, err := s.rows.ReplaceEnvelopes(ctx, keyrotation.Tokens, []keyrotation.Change{{Envelope: e, Sealed: "new"}})
+		_, err := s.rows.ReplaceEnvelopes(ctx, keyrotation.Tokens, []keyrotation.Change{{Envelope: e, Sealed: "nb1.new"}})
 		require.ErrorIs(s, err, context.Canceled)
 		require.Equal(s, e, s.read(keyrotation.Tokens, 1)[0])
 	}},
