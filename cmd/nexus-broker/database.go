@@ -78,7 +78,7 @@ func requireFinished(ctx context.Context, db database) error {
 	}
 	status, err := m.Status(ctx)
 	if err == nil && status.Unfinished {
-		err = errors.New("an earlier broker may still use this database: " + adviseFinish)
+		err = errors.New("refused: an earlier broker may still use this database, and would not find what has been moved or sealed anew; " + adviseFinish)
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/nexus-broker/nexus-broker/internal/config"
+	"github.com/nexus-broker/nexus-broker/internal/store/migrations"
 	"github.com/nexus-broker/nexus-broker/internal/store/postgres"
 	"github.com/nexus-broker/nexus-broker/secret"
 )
@@ -41,10 +42,11 @@ func (r *report) openDatabase(ctx context.Context, c config.Database) database {
 // broker can use it as it is.
 func (r *report) database(ctx context.Context, db database, c config.Config) bool {
 	r.connection(ctx, db, c.Database)
-	if !r.schema(ctx, db, c.Database) {
+	status, usable := r.schema(ctx, db, c.Database)
+	if !usable {
 		return false
 	}
-	r.keys(ctx, db, c)
+	r.keys(ctx, db, c, status.Unfinished)
 	return true
 }
 
@@ -69,25 +71,25 @@ func (r *report) connection(ctx context.Context, db database, c config.Database)
 	}
 }
 
-// schema returns whether it is what this broker needs.
-func (r *report) schema(ctx context.Context, db database, c config.Database) bool {
+// schema returns where it stands, and whether it is what this broker needs.
+func (r *report) schema(ctx context.Context, db database, c config.Database) (status migrations.Status, usable bool) {
 	const check = "schema"
 	m, err := db.Migrator()
 	if err != nil {
 		r.add(areaDatabase, failure(check, err, "see the log of the database"))
-		return false
+		return status, false
 	}
-	status, err := m.Status(ctx)
+	status, err = m.Status(ctx)
 	switch {
 	case err != nil:
 		r.add(areaDatabase, failure(check, err, "see the log of the database"))
-		return false
+		return status, false
 	case len(status.Pending) == 0:
 		if status.Unfinished {
 			r.add(areaDatabase, secret.Finding{Check: "upgrade", Verdict: secret.Warn, Detail: unfinishedUpgrade(status), Advice: adviseFinish})
 		}
 		r.ok(areaDatabase, check, "%d of %d, up to date", status.Version, status.Latest)
-		return true
+		return status, true
 	}
 	finding := secret.Finding{Check: check, Detail: fmt.Sprintf("%d of %d", status.Version, status.Latest),
 		Verdict: secret.Warn, Advice: "nothing: the broker migrates it at its next start"}
@@ -99,11 +101,12 @@ func (r *report) schema(ctx context.Context, db database, c config.Database) boo
 		finding.Verdict, finding.Advice = secret.Fail, `run "nexus-broker migrate up"`
 	}
 	r.add(areaDatabase, finding)
-	return false
+	return status, false
 }
 
-// keys opens some of what is sealed in the database.
-func (r *report) keys(ctx context.Context, db database, c config.Config) {
+// keys opens some of what is sealed in the database, which an earlier broker uses too if
+// its upgrade is unfinished.
+func (r *report) keys(ctx context.Context, db database, c config.Config, unfinished bool) {
 	const check = "encryption"
 	samples, err := db.SealedSamples(ctx, sealedSamples)
 	if err != nil {
@@ -111,12 +114,11 @@ func (r *report) keys(ctx context.Context, db database, c config.Config) {
 		return
 	}
 	var closed, old int
+	first := c.Keys.Encryption.First() // an envelope of an earlier broker names no key
 	for _, s := range samples {
-		_, err := c.Keys.Encryption.Open(s.Purpose, s.Sealed)
-		switch {
-		case err != nil:
+		if _, err := c.Keys.Encryption.Open(s.Purpose, s.Sealed); err != nil {
 			closed++
-		case !c.Keys.Encryption.Current(s.Sealed):
+		} else if _, err := first.Open(s.Purpose, s.Sealed); err != nil {
 			old++
 		}
 	}
@@ -125,6 +127,10 @@ func (r *report) keys(ctx context.Context, db database, c config.Config) {
 		r.add(areaKeys, secret.Finding{Check: check, Verdict: secret.Fail,
 			Detail: fmt.Sprintf("ENCRYPTION_KEY does not open %d of %d sealed values that were looked at", closed, len(samples)),
 			Advice: "add the key that they were sealed under to the end of the list"})
+	case old > 0 && unfinished:
+		r.add(areaKeys, secret.Finding{Check: check, Verdict: secret.Fail,
+			Detail: fmt.Sprintf("the first key of ENCRYPTION_KEY is not the one of the earlier broker, which cannot open what is sealed under it (%d of %d sealed values that were looked at)", old, len(samples)),
+			Advice: "put that key first until the upgrade is finished"})
 	case old > 0:
 		r.add(areaKeys, secret.Finding{Check: check, Verdict: secret.Warn,
 			Detail: fmt.Sprintf("%d of %d sealed values that were looked at are sealed under a key that is not the first of ENCRYPTION_KEY", old, len(samples)),

@@ -129,7 +129,7 @@ func rotateKeys(ctx context.Context, p program, db database, c config.Config, f 
 	case err != nil:
 		return fmt.Errorf("the rotation is not complete; run it again to go on: %w", err)
 	case n > 0:
-		return fmt.Errorf("%s with no key of ENCRYPTION_KEY: see docs/keys.md", values(n, "does not open", "do not open"))
+		return fmt.Errorf("%s with any key of ENCRYPTION_KEY: see docs/keys.md", values(n, "does not open", "do not open"))
 	}
 	return nil
 }

@@ -150,6 +150,9 @@ func (f *secretsFlags) check() error {
 	if f.move.From == f.move.To {
 		return errors.New("--from and --to name the same secret backend")
 	}
+	if f.move.Patience <= 0 {
+		return fmt.Errorf("--patience %s: give a time, such as 2m", f.move.Patience)
+	}
 	return nil
 }
 

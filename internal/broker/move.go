@@ -218,11 +218,22 @@ func (s *Service) readSource(ctx context.Context, ref credentials.Ref) (credenti
 			"%w: an update of the pair was cut off, and it may not fit together: store it anew with PUT or PATCH /providers", errUnmovable)
 	}
 	pair, err := s.creds.Read(ctx, ref)
+	if err != nil && errors.Is(err, secret.ErrNotFound) && ref.Backend == credentials.Internal {
+		return pair, fmt.Errorf("%w: a part of the pair is missing in internal: store it with PATCH /providers/%s", errUnmovable, ref.ProviderID)
+	}
 	if err != nil {
 		return pair, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
 	}
 	if pair == (credentials.Pair{}) || pair.ClientID.IsZero() && pair.ClientSecret.IsZero() {
 		return pair, fmt.Errorf("%w: there is no value at %s", errUnmovable, s.creds.Locate(ref))
+	}
+	for key, v := range map[string]secret.Value{ref.ClientIDAt(): pair.ClientID, ref.ClientSecretAt(): pair.ClientSecret} {
+		if v.IsZero() {
+			continue
+		}
+		if err := secret.CheckValue(v.Reveal()); err != nil { // an earlier broker stored it
+			return pair, fmt.Errorf("%w: %s: %w", errUnmovable, key, err)
+		}
 	}
 	return pair, nil
 }
@@ -247,7 +258,7 @@ func (s *Service) meetExisting(ctx context.Context, c *change, op Op, o MoveOpti
 	if err != nil {
 		return MoveFailed, step{}, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
 	}
-	ours := there.Marks[0].ProviderID == c.before.ID || there.Marks[1].ProviderID == c.before.ID
+	ours := writtenFor(c.before.ID, there)
 	left := step{}
 	if c.before.Credentials.Managed {
 		left.add = []Cleanup{s.cleanupOf(c.before.ID, c.before.Credentials, true, keptUntil)}
@@ -278,6 +289,16 @@ func (s *Service) meetExisting(ctx context.Context, c *change, op Op, o MoveOpti
 	return MoveCopied, left, nil
 }
 
+// writtenFor reports whether the broker has written all that is there for this provider.
+func writtenFor(id uuid.UUID, there credentials.Stored) bool {
+	for i, v := range []secret.Value{there.ClientID, there.ClientSecret} {
+		if !v.IsZero() && there.Marks[i].ProviderID != id {
+			return false
+		}
+	}
+	return true
+}
+
 // planMove says what moveOne would do.
 func (s *Service) planMove(ctx context.Context, r MoveResult, p Provider, o MoveOptions) (MoveResult, error) {
 	pair, err := s.readSource(ctx, p.Credentials)
@@ -289,7 +310,7 @@ func (s *Service) planMove(ctx context.Context, r MoveResult, p Provider, o Move
 	if err != nil {
 		return s.settle(r, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err))
 	}
-	ours := there.Marks[0].ProviderID == p.ID || there.Marks[1].ProviderID == p.ID
+	ours := writtenFor(p.ID, there)
 	r.Outcome = MoveCopied
 	switch {
 	case there.IsEmpty(), ours, o.To == credentials.Internal:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -143,6 +144,45 @@ func TestWhatTheTargetHoldsAlready(t *testing.T) {
 	moved(t, h.Scrub, outwards, same, broker.MoveDeleted)
 	require.NoError(t, h.DeleteProvider(t.Context(), same))
 	require.Equal(t, clientSecret, h.inVault("same/client_secret"))
+}
+
+// TestHalfOfWhatTheTargetHoldsIsOurs: the other half is not overwritten unasked.
+func TestHalfOfWhatTheTargetHoldsIsOurs(t *testing.T) {
+	h := newHouse(t, options{internal: true})
+	id := h.register("google")
+	_, err := h.vault.Create(t.Context(), "google/client_id", clientID, credentials.Owner{ProviderID: id, Generation: 1}.String())
+	require.NoError(t, err)
+	require.NoError(t, h.vault.Set(t.Context(), "google/client_secret", "somebody else's"))
+	dry := outwards
+	dry.DryRun = true
+	for _, o := range []broker.MoveOptions{dry, outwards} {
+		moved(t, h.Migrate, o, id, broker.MoveConflict)
+		require.Equal(t, "somebody else's", h.inVault("google/client_secret"))
+	}
+}
+
+// TestWhatAnEarlierBrokerHasStoredCannotMove: what the upgrade keeps in the internal backend
+// though no other takes it, and a pair of which a part was never there.
+func TestWhatAnEarlierBrokerHasStoredCannotMove(t *testing.T) {
+	h := newHouse(t, options{internal: true})
+	long, half := h.register("long"), h.register("half")
+	const key = "long/client_secret"
+	sealed := keyring(t, "").Seal("secret/"+key, []byte(strings.Repeat("s", secret.MaxValueBytes+1)))
+	_, err := h.store.UpsertSealedRow(t.Context(), key, sealed, credentials.Owner{ProviderID: long, Generation: 1}.String(), time.Now())
+	require.NoError(t, err)
+	require.NoError(t, h.store.DeleteSealedRow(t.Context(), "half/client_secret"))
+	dry := outwards
+	dry.DryRun = true
+	for _, o := range []broker.MoveOptions{dry, outwards} {
+		all, err := moving(t, h.Migrate, o)
+		require.NoError(t, err)
+		require.Equal(t, broker.MoveFailed, all[long].Outcome)
+		require.Contains(t, all[long].Detail, "long/client_secret: ")
+		require.Contains(t, all[long].Detail, "longer than 32768 bytes")
+		require.Equal(t, broker.MoveFailed, all[half].Outcome)
+		require.Contains(t, all[half].Detail, "PATCH /providers/"+half.String())
+	}
+	require.Empty(t, h.inVault("long/client_id"))
 }
 
 func TestExternalCredentialsMoveOnlyIfAsked(t *testing.T) {

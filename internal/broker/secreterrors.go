@@ -71,5 +71,13 @@ func reasonOf(err error) string {
 	if !errors.As(err, &e) || e.Reason == nil {
 		return ""
 	}
-	return " (" + strings.ReplaceAll(e.Reason.Error(), "\n", "; ") + ")"
+	heading, lines, listed := strings.Cut(e.Reason.Error(), "\n")
+	if !listed {
+		return " (" + heading + ")"
+	}
+	var problems []string
+	for line := range strings.Lines(lines) {
+		problems = append(problems, strings.TrimSpace(line))
+	}
+	return " (" + heading + " " + strings.Join(problems, "; ") + ")"
 }

@@ -100,6 +100,9 @@ func newKey(k []byte) (*key, error) {
 	return &key{id: hex.EncodeToString(id), aead: aead}, nil
 }
 
+// First returns a ring of the first key alone.
+func (r *Keyring) First() *Keyring { return &Keyring{keys: r.keys[:1:1]} }
+
 // Seal encrypts plaintext under the first key, bound to purpose: only Open with
 // the same purpose gives it back. Two envelopes of one plaintext never are equal.
 func (r *Keyring) Seal(purpose string, plaintext []byte) string {

@@ -59,7 +59,8 @@ const plaintextPair = "(client_id <> '' OR client_secret <> '')"
 
 // openSample opens some of the tokens at random, those of active connections first, and
 // returns how many. It refuses if one does not open: better no upgrade than a broker that
-// cannot hand out what users have consented to.
+// cannot hand out what users have consented to. It refuses too if another key than the
+// first opens one of the existing broker's: that broker could not open what ours seals.
 func openSample(ctx context.Context, tx *sql.Tx, keys *seal.Keyring) (opened int, err error) {
 	rows, err := tx.QueryContext(ctx, `SELECT c.id, t.encrypted_data FROM tokens t JOIN connections c ON c.id = t.connection_id
 		ORDER BY c.status <> 'active', random() LIMIT $1`, sampled)
@@ -68,6 +69,7 @@ func openSample(ctx context.Context, tx *sql.Tx, keys *seal.Keyring) (opened int
 	}
 	defer func() { _ = rows.Close() }()
 	var closed []string
+	others := 0 // under another key than the first
 	for rows.Next() {
 		var id uuid.UUID
 		var sealed string
@@ -79,12 +81,17 @@ func openSample(ctx context.Context, tx *sql.Tx, keys *seal.Keyring) (opened int
 		}
 		if _, err := keys.Open(broker.TokenPurpose(id), sealed); err != nil {
 			closed = append(closed, id.String())
+		} else if _, err := keys.First().Open(broker.TokenPurpose(id), sealed); err != nil && !seal.Sealed(sealed) {
+			others++
 		}
 		opened++
 	}
 	if len(closed) > 0 {
 		return opened, fmt.Errorf("%w: of %d tokens that were looked at %d do not open, among them that of connection %s",
 			ErrWrongKey, opened, len(closed), closed[0])
+	}
+	if others > 0 {
+		return opened, fmt.Errorf("%w: it does not open %d of the %d tokens that were looked at", ErrKeyOrder, others, opened)
 	}
 	return opened, rows.Err()
 }

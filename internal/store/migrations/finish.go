@@ -36,8 +36,9 @@ type Finished struct {
 // every row, seals the code verifiers, and forbids plaintext from then on. If keep is false
 // it does the same and rolls it back. Nobody uses the tables meanwhile.
 //
-// It waits for changes of providers that are under way. Its errors are those of Check, and
-// ErrNoKey. On a database without anything to finish it does nothing.
+// It waits for changes of providers that are under way. Some of the tokens have to open: under
+// a key that is not the brokers' the credentials would be lost. Its errors are those of Check,
+// ErrNoKey, ErrWrongKey and ErrKeyOrder. On a database without anything to finish it does nothing.
 func (m *Migrator) Finish(ctx context.Context, keep bool) (done Finished, err error) {
 	if err := m.Check(ctx); err != nil {
 		return done, err
@@ -79,6 +80,9 @@ func (f finisher) finish(ctx context.Context) error {
 		f.done.Already = true
 		return nil
 	}
+	if _, err := openSample(ctx, f.tx, f.m.keys); err != nil {
+		return err
+	}
 	for _, step := range []func(context.Context) error{
 		f.settle, f.sealPairs, f.emptyColumns, f.sealVerifiers, f.forbid,
 	} {
@@ -89,12 +93,13 @@ func (f finisher) finish(ctx context.Context) error {
 	return f.tx.QueryRowContext(ctx, "SELECT count(*) FROM tokens WHERE encrypted_data NOT LIKE 'nb1.%'").Scan(&f.done.Tokens)
 }
 
-// settle waits for operations on rows with a pair, and takes over those that have run
-// out: what they have written elsewhere is noted for deletion, and their row is whole.
+// settle waits for operations on rows whose pair lies in them, and takes over those that
+// have run out: what they have written elsewhere is noted for deletion, and their row is
+// whole. Where the pair lies in a backend that is not so, and repairing it is the sweep's.
 func (f finisher) settle(ctx context.Context) error {
 	var name string
 	err := f.tx.QueryRowContext(ctx, `SELECT name FROM provider_profiles
-		WHERE op IS NOT NULL AND op_until > clock_timestamp() AND `+plaintextPair+` LIMIT 1`).Scan(&name)
+		WHERE op IS NOT NULL AND op_until > clock_timestamp() AND secret_backend IS NULL AND `+plaintextPair+` LIMIT 1`).Scan(&name)
 	switch {
 	case err == nil:
 		return fmt.Errorf("%w: a change of the provider %q is under way", errBusy, name)
@@ -102,7 +107,7 @@ func (f finisher) settle(ctx context.Context) error {
 		return err
 	}
 	_, err = f.tx.ExecContext(ctx, `ALTER TABLE provider_profiles DISABLE TRIGGER provider_profiles_touch;
-		UPDATE provider_profiles SET op = NULL, op_id = NULL, op_until = NULL WHERE op IS NOT NULL AND `+plaintextPair)
+		UPDATE provider_profiles SET op = NULL, op_id = NULL, op_until = NULL WHERE op IS NOT NULL AND secret_backend IS NULL AND `+plaintextPair)
 	return err
 }
 

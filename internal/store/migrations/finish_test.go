@@ -1,6 +1,7 @@
 package migrations_test
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -60,6 +61,39 @@ func TestTheKeyIsNeeded(t *testing.T) {
 	require.Equal(t, 1, status.Plaintext)
 }
 
+// TestTheKeyIsTheEarlierBrokers: under another key the credentials would be lost, and under
+// a key that only our replicas have the earlier broker's would not open what is sealed.
+func TestTheKeyIsTheEarlierBrokers(t *testing.T) {
+	const provider, connection = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
+	key, another := []byte(strings.Repeat("k", seal.KeyBytes)), []byte(strings.Repeat("x", seal.KeyBytes))
+	rows := fmt.Sprintf(`INSERT INTO provider_profiles (id, name, client_id, client_secret) VALUES ('%s', 'p', 'x', 'y');
+		INSERT INTO connections (id, workspace_id, provider_id, status) VALUES ('%s', 'w', '%[1]s', 'active');
+		INSERT INTO tokens (connection_id, encrypted_data) VALUES ('%[2]s', '%[3]s')`,
+		provider, connection, ring(t).SealAsBefore([]byte("{}")))
+	d := postgresDatabase(t)
+	tables, err := os.ReadFile("postgres/00001_tables_of_the_existing_broker.sql")
+	require.NoError(t, err)
+	d.exec(t, string(tables))
+	d.exec(t, rows)
+	s, m := d.opened(t)
+	for _, step := range []func(*migrations.Migrator) error{
+		func(m *migrations.Migrator) error { _, err := m.Up(t.Context()); return err },
+		func(m *migrations.Migrator) error { _, err := m.Finish(t.Context(), true); return err },
+	} {
+		for want, keys := range map[error][][]byte{migrations.ErrWrongKey: {another}, migrations.ErrKeyOrder: {another, key}} {
+			wrong, err := seal.NewKeyring(keys...)
+			require.NoError(t, err)
+			require.ErrorIs(t, step(m.WithKeys(wrong)), want)
+		}
+		right, err := seal.NewKeyring(key, another)
+		require.NoError(t, err)
+		require.NoError(t, step(m.WithKeys(right)))
+	}
+	p, err := s.Provider(t.Context(), uuid.MustParse(provider))
+	require.NoError(t, err)
+	require.Equal(t, "p", p.Credentials.Key)
+}
+
 // TestKeysOfWhatIsSealed: a pair gets its provider's name where that is possible, and what
 // is taken stays as it is.
 func TestKeysOfWhatIsSealed(t *testing.T) {
@@ -114,4 +148,21 @@ func TestFinishWaitsForAnOperation(t *testing.T) {
 	}
 	require.NoError(t, s.EndOp(t.Context(), id, op, p.Credentials.State, p.Credentials.Generation))
 	require.NoError(t, <-finished)
+}
+
+// TestFinishLeavesAnInterruptedChangeToTheSweep: where the pair lies in a secret backend,
+// only its marks tell whether a change that was cut off has left it whole.
+func TestFinishLeavesAnInterruptedChangeToTheSweep(t *testing.T) {
+	const id = "00000000-0000-4000-8000-000000000001"
+	d, s, m := existing(t, `INSERT INTO provider_profiles (id, name, client_id) VALUES ('`+id+`', 'p', 'x')`)
+	d.exec(t, `UPDATE provider_profiles SET secret_backend = 'hashicorp-vault', secret_key = 'p', secret_managed = true, credentials_state = 'incomplete'`)
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: time.Now().Add(-time.Minute)}
+	_, err := s.BeginOp(t.Context(), uuid.MustParse(id), op, time.Now(), false)
+	require.NoError(t, err)
+	done, err := m.Finish(t.Context(), true)
+	require.NoError(t, err)
+	require.Equal(t, 1, done.Superseded)
+	expired, err := s.ExpiredOps(t.Context(), time.Now(), 10)
+	require.NoError(t, err)
+	require.Len(t, expired, 1)
 }

@@ -38,6 +38,9 @@ var (
 	// ErrWrongKey: the existing broker's tokens do not open.
 	ErrWrongKey = errors.New("ENCRYPTION_KEY does not open the tokens of the earlier broker, so the database was left untouched; " +
 		"configure the key that they were sealed with")
+	// ErrKeyOrder: they open, but not with the key that seals.
+	ErrKeyOrder = errors.New("the first key of ENCRYPTION_KEY is not the one of the earlier broker, so the database was left untouched; " +
+		"put that key first until the upgrade is finished")
 	// ErrOccupied: tables that are not ours have the names that ours need.
 	ErrOccupied = errors.New("the database holds tables of another program; it was left untouched: use a database or schema of its own")
 )
