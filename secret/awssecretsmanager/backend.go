@@ -26,8 +26,8 @@ import (
 const Name = "aws-secrets-manager"
 
 // AWSBackend implements [secret.OwnedBackend], [secret.VersionRemover],
-// [secret.Locator], [secret.Prober], [secret.BatchReader], [secret.ReferenceReader],
-// [secret.Diagnoser] and [secret.PolicyWriter]. Printed in any way it shows no
+// [secret.RemnantRemover], [secret.Locator], [secret.Prober], [secret.BatchReader],
+// [secret.ReferenceReader], [secret.Diagnoser] and [secret.PolicyWriter]. Printed in any way it shows no
 // credential.
 //
 // A version is the id that AWS has for it, which the backend chooses itself. The owner
@@ -70,6 +70,7 @@ type AWSBackend struct {
 var (
 	_ secret.OwnedBackend    = (*AWSBackend)(nil)
 	_ secret.VersionRemover  = (*AWSBackend)(nil)
+	_ secret.RemnantRemover  = (*AWSBackend)(nil)
 	_ secret.Locator         = (*AWSBackend)(nil)
 	_ secret.Prober          = (*AWSBackend)(nil)
 	_ secret.BatchReader     = (*AWSBackend)(nil)

@@ -118,7 +118,8 @@ func TestConformance(t *testing.T) {
 				secrettest.WithName(awssecretsmanager.Name),
 				secrettest.WithUnreachable(on(closed, awssecretsmanager.Options{})),
 				secrettest.WithStalled(on(stalled, awssecretsmanager.Options{})),
-				secrettest.WithDenied(denied))
+				secrettest.WithDenied(denied),
+				secrettest.WithRemnants(remnantsOn(s, cfg.Config, cfg.lag)))
 		})
 	}
 }

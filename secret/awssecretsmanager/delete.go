@@ -54,20 +54,28 @@ func (b *AWSBackend) label(ctx context.Context, key string, found *described) er
 // until it cannot be read any more. A secret that is not there, or is scheduled for
 // deletion already, is none.
 func (b *AWSBackend) deleteSecret(ctx context.Context, key string, days int) error {
-	in := &secretsmanager.DeleteSecretInput{SecretId: aws.String(b.name(key))}
-	if days == 0 {
-		in.ForceDeleteWithoutRecovery = aws.Bool(true)
-	} else {
-		in.RecoveryWindowInDays = aws.Int64(int64(days))
-	}
-	_, err := call(ctx, b, b.sdk.DeleteSecret, in)
-	if err != nil && !errors.Is(err, secret.ErrNotFound) {
+	if _, err := b.schedule(ctx, key, days); err != nil {
 		return err
 	}
 	return b.watch(ctx, key, "a deletion", func() (bool, error) {
 		_, err := b.current(ctx, key)
 		return err != nil && (errors.Is(err, secret.ErrNotFound) || !errors.Is(err, secret.ErrInvalid)), err
 	})
+}
+
+// schedule asks for the deletion; scheduled is false if there was nothing to delete.
+func (b *AWSBackend) schedule(ctx context.Context, key string, days int) (scheduled bool, err error) {
+	in := &secretsmanager.DeleteSecretInput{SecretId: aws.String(b.name(key))}
+	if days == 0 {
+		in.ForceDeleteWithoutRecovery = aws.Bool(true)
+	} else {
+		in.RecoveryWindowInDays = aws.Int64(int64(days))
+	}
+	_, err = call(ctx, b, b.sdk.DeleteSecret, in)
+	if errors.Is(err, secret.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // removeVersion takes a version back. It is marked as removed first, which cannot hit

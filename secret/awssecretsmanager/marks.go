@@ -104,8 +104,12 @@ func (b *AWSBackend) unmark(ctx context.Context, key string, keys []string) {
 	if len(keys) == 0 {
 		return
 	}
-	_, err := call(ctx, b, b.sdk.UntagResource, &secretsmanager.UntagResourceInput{SecretId: aws.String(b.name(key)), TagKeys: keys})
-	if err != nil {
+	if err := b.untag(ctx, key, keys); err != nil {
 		b.log.Debug("old owner tags were left on a secret", "name", b.name(key), "tags", len(keys), "error", err.Error())
 	}
+}
+
+func (b *AWSBackend) untag(ctx context.Context, key string, keys []string) error {
+	_, err := call(ctx, b, b.sdk.UntagResource, &secretsmanager.UntagResourceInput{SecretId: aws.String(b.name(key)), TagKeys: keys})
+	return err
 }
