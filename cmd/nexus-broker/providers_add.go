@@ -168,7 +168,7 @@ func (b *remote) clientSecret(a addition) (secret.Value, error) {
 		if err != nil {
 			return secret.Value{}, fmt.Errorf("--client-secret-file: %w", err)
 		}
-		defer file.Close()
+		defer func() { _ = file.Close() }() // it is only read
 		in = file
 	}
 	text, err := io.ReadAll(io.LimitReader(in, most+1))

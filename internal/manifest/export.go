@@ -69,11 +69,8 @@ func (e *Exported) variable(parts ...string) string {
 	if name[0] >= '0' && name[0] <= '9' {
 		name = "_" + name
 	}
-	for unique := name; ; name = unique {
-		if !e.variables[name] {
-			break
-		}
-		unique = name + "_2"
+	for e.variables[name] {
+		name += "_2"
 	}
 	e.variables[name] = true
 	e.Variables = append(e.Variables, name)
