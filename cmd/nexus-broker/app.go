@@ -38,8 +38,8 @@ type app struct {
 }
 
 // newApp opens everything that a broker needs, its listener included. On failure
-// nothing stays open.
-func newApp(ctx context.Context, c config.Config, log *slog.Logger) (_ *app, err error) {
+// nothing stays open. Of environ are the variables of further secret backends.
+func newApp(ctx context.Context, c config.Config, environ []string, log *slog.Logger) (_ *app, err error) {
 	a := &app{config: c, log: log}
 	defer func() {
 		if err != nil {
@@ -75,6 +75,7 @@ func newApp(ctx context.Context, c config.Config, log *slog.Logger) (_ *app, err
 	}
 	creds, err := credentials.New(credentials.Options{
 		Backends: secrets.list, WriteTo: c.Secrets.Backend, ReadOnly: c.Secrets.ReadOnly,
+		Further:           secrets.further(context.WithoutCancel(ctx), environ, m, log),
 		ReferencePrefixes: c.Secrets.RefAllowedPrefixes,
 		CacheTTL:          c.Secrets.CacheTTL, MaxStale: c.Secrets.CacheMaxStale,
 		Audit: db, Metrics: m, Logger: log,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -25,6 +26,7 @@ import (
 type backends struct {
 	list     []credentials.Backend
 	selected secret.Capabilities // that credentials are written to
+	mu       sync.Mutex          // guards closers: a further backend may be opened at any time
 	closers  []io.Closer
 
 	decoration backend.Options
@@ -32,6 +34,8 @@ type backends struct {
 
 // Close ends the backends' own work, such as renewing a login.
 func (all *backends) Close() error {
+	all.mu.Lock()
+	defer all.mu.Unlock()
 	var errs []error
 	for _, c := range all.closers {
 		errs = append(errs, c.Close())
@@ -55,6 +59,29 @@ func openBackends(ctx context.Context, c config.Config, rows internalbackend.Row
 	all.closers = append(all.closers, external)
 	all.add(c.Secrets.Backend, external, true, c)
 	return all, nil
+}
+
+// further opens a backend that is not selected, when a provider's row names it: by its own
+// variables, as if SECRET_BACKEND named it.
+func (all *backends) further(ctx context.Context, environ []string, m *metrics.Metrics, log *slog.Logger) func(string) (credentials.Backend, error) {
+	return func(name string) (credentials.Backend, error) {
+		c, wrong := config.LoadNamedBackend(environ, name)
+		if len(wrong) > 0 {
+			return credentials.Backend{}, wrong
+		}
+		b, err := openExternal(ctx, c, m, log)
+		if err != nil {
+			log.WarnContext(ctx, "a secret backend that a provider's row names cannot be opened", "backend", name, "error", err)
+			return credentials.Backend{}, errors.New("it cannot be opened; the broker's log says why")
+		}
+		log.InfoContext(ctx, "opened a secret backend that a provider's row names", "backend", name)
+		all.mu.Lock()
+		defer all.mu.Unlock()
+		all.closers = append(all.closers, b)
+		o := all.decoration
+		o.Name = name
+		return credentials.Backend{Name: name, Store: backend.Decorate(b, o), External: true}, nil
+	}
 }
 
 // externalBackend is a backend with work or connections of its own to be ended.

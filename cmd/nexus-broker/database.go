@@ -65,6 +65,24 @@ func ready(ctx context.Context, db database, c config.Config, log *slog.Logger) 
 	return err
 }
 
+// requireFinished refuses a database in which what is stored must stay in its place and
+// form: one whose schema is not this version's, and one that an earlier broker may still
+// use, which finds credentials and tokens only where and as it has left them.
+func requireFinished(ctx context.Context, db database) error {
+	m, err := db.Migrator()
+	if err != nil {
+		return err
+	}
+	if err := m.Check(ctx); err != nil {
+		return err
+	}
+	status, err := m.Status(ctx)
+	if err == nil && status.Unfinished {
+		err = errors.New("an earlier broker may still use this database: " + adviseFinish)
+	}
+	return err
+}
+
 // adviseFinish is what to do about an upgrade that is not finished.
 const adviseFinish = `when no earlier broker runs any more, run "nexus-broker migrate finish"`
 

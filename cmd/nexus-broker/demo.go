@@ -46,7 +46,7 @@ func runDemo(ctx context.Context, p program, keep bool) (err error) {
 	if err != nil {
 		return err
 	}
-	a, err := newApp(ctx, c, newLogger(p.stderr, config.Log{Level: slog.LevelWarn, Format: "text"}))
+	a, err := newApp(ctx, c, p.environ, newLogger(p.stderr, config.Log{Level: slog.LevelWarn, Format: "text"}))
 	if err != nil {
 		return err
 	}

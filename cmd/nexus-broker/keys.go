@@ -103,28 +103,10 @@ func openForRotation(ctx context.Context, c config.Database) (database, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := rotatable(ctx, db); err != nil {
+	if err := requireFinished(ctx, db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
-}
-
-// rotatable refuses a database in which envelopes must stay as they are: one whose
-// schema is not this version's, and one that an earlier broker may still read, which
-// knows the old format only.
-func rotatable(ctx context.Context, db database) error {
-	m, err := db.Migrator()
-	if err != nil {
-		return err
-	}
-	if err := m.Check(ctx); err != nil {
-		return err
-	}
-	status, err := m.Status(ctx)
-	if err == nil && status.Unfinished {
-		err = fmt.Errorf("an earlier broker may still read the tokens in this database: %s", adviseFinish)
-	}
-	return err
 }
 
 // rotateKeys rotates, says how it goes, and records what was done.

@@ -34,6 +34,7 @@ Without a command it serves. It is configured by environment variables, which
 		newMigrateCommand(p),
 		newKeysCommand(p),
 		newDoctorCommand(p),
+		newSecretsCommand(p),
 		newProvidersCommand(p),
 		newVersionCommand(p),
 	)

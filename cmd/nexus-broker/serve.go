@@ -29,7 +29,7 @@ in nexus-data/, listens on 127.0.0.1 only, and prints its API key.`,
 			}
 			log := newLogger(p.stderr, c.Log)
 			logWarnings(log, c)
-			a, err := newApp(cmd.Context(), c, log)
+			a, err := newApp(cmd.Context(), c, p.environ, log)
 			if err != nil {
 				return err
 			}

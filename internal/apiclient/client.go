@@ -107,7 +107,7 @@ func (c *Client) call(ctx context.Context, method, path string, body, out any, w
 		}
 	}
 	for waits := 0; ; waits++ {
-		resp, answer, err := c.send(ctx, method, path, payload)
+		resp, answer, err := c.send(ctx, method, path, payload) //nolint:bodyclose // send has read and closed it
 		if err != nil {
 			return c.notReached(ctx, method, path, err)
 		}
@@ -147,7 +147,7 @@ func (c *Client) send(ctx context.Context, method, path string, payload []byte) 
 	if err != nil {
 		return nil, nil, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err == nil && len(answer) > maxAnswer {
 		err = errTooLarge

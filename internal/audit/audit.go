@@ -41,6 +41,7 @@ const (
 	CredentialsDeleted     Type = "credentials.deleted"
 	CredentialsDenied      Type = "credentials.denied"
 	CredentialsUnavailable Type = "credentials.unavailable"
+	CredentialsMigrated    Type = "credentials.migrated" // a provider's row names another backend
 	TokenRefreshed         Type = "token_refreshed"
 	CredentialCaptured     Type = "credential_captured"
 	ConnectionRevoked      Type = "connection_revoked"

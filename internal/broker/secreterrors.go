@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
@@ -23,8 +24,8 @@ func (s *Service) secretError(ref credentials.Ref, missing Code, err error) *Err
 		return &Error{Code: CodeInternal, Err: err, Message: "the use of the client credentials could not be recorded"}
 	case errors.Is(err, credentials.ErrNotConfigured):
 		return &Error{Code: CodeSecretBackendDenied, Err: err, Message: fmt.Sprintf(
-			"the credentials are kept in %s at %s, which this broker is not configured for; its operator must configure that backend or register the provider anew",
-			ref.Backend, ref.Where())}
+			"the credentials are kept in %s at %s, which this broker is not configured for%s; its operator must configure that backend or register the provider anew",
+			ref.Backend, ref.Where(), reasonOf(err))}
 	case errors.Is(err, credentials.ErrReferenceNotAllowed):
 		return &Error{Code: CodeSecretBackendDenied, Err: err, Message: fmt.Sprintf(
 			"the reference to the credentials, %s, is not allowed any more; the broker's operator must allow it (SECRET_REF_ALLOWED_PREFIXES)", where)}
@@ -62,4 +63,13 @@ func joinPaths(paths []string) string {
 		return paths[0]
 	}
 	return paths[0] + " and " + paths[1]
+}
+
+// reasonOf says which variables a backend lacks that is not configured.
+func reasonOf(err error) string {
+	var e *credentials.NotConfiguredError
+	if !errors.As(err, &e) || e.Reason == nil {
+		return ""
+	}
+	return " (" + strings.ReplaceAll(e.Reason.Error(), "\n", "; ") + ")"
 }

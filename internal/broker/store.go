@@ -52,6 +52,7 @@ type Store interface {
 	ConnectionStore
 	RefreshStore
 	UpgradeStore
+	MoveStore
 	audit.Recorder
 
 	// AuditEvents returns the events that f selects, newest first.
@@ -85,6 +86,7 @@ const (
 	OpUpdate   OpKind = "update"
 	OpDelete   OpKind = "delete"
 	OpRepair   OpKind = "repair" // the sweep
+	OpMove     OpKind = "move"   // between backends, and what that has left behind
 )
 
 // Page selects a part of a listing: the rows that follow After in the order of
@@ -149,7 +151,8 @@ type ProviderStore interface {
 	UpdateProvider(ctx context.Context, p Provider, op Op, add []Cleanup, drop []uuid.UUID, events ...audit.Event) error
 	// DeleteProvider marks the provider deleted at p.DeletedAt with p's credentials,
 	// which frees its name, and ends op. Cleanups are added and dropped as in
-	// UpdateProvider. ErrLostOp.
+	// UpdateProvider, and what moves of the provider have left behind becomes due.
+	// ErrLostOp.
 	DeleteProvider(ctx context.Context, p Provider, op Op, add []Cleanup, drop []uuid.UUID, events ...audit.Event) error
 	// KeepOp prolongs a claim, also one that has run out and that nobody has taken over,
 	// to op.Until. It waits for whatever is still being committed on the row, so that

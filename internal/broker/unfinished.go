@@ -41,6 +41,10 @@ func PairInRow(p Provider) credentials.Ref {
 	}
 }
 
+// KeyFor returns what both keys of a provider's pair begin with: its name where that is a
+// legal segment, else its id.
+func KeyFor(name string, id uuid.UUID) string { return keyFor(name, id) }
+
 // finishedEvery is how often the database is asked whether its upgrade has been finished
 // meanwhile. What is written in the old form until then does no harm: the database refuses
 // plaintext once it is finished, and tokens of both formats open.

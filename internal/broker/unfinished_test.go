@@ -162,7 +162,14 @@ func TestAPlaintextVerifierIsOfNoWorthInAFinishedDatabase(t *testing.T) {
 	t.Cleanup(func() { _ = x.db.Close() })
 	cb := h.agree(h.begin(h.register("google")))
 	x.exec(`ALTER TABLE connections DROP CONSTRAINT connections_no_plaintext`)
-	x.exec(`UPDATE connections SET code_verifier = 'planted'`)
+	var id uuid.UUID
+	var sealed string
+	require.NoError(t, x.db.QueryRow(`SELECT id, code_verifier FROM connections`).Scan(&id, &sealed))
+	ring, err := seal.NewKeyring([]byte(strings.Repeat("k", seal.KeyBytes)))
+	require.NoError(t, err)
+	verifier, err := ring.Open(broker.VerifierPurpose(id), sealed)
+	require.NoError(t, err)
+	x.exec(`UPDATE connections SET code_verifier = $1`, string(verifier)) // one that the provider takes
 	_, err = h.Complete(t.Context(), cb)
 	code(t, broker.CodeTokenExchangeFailed, err)
 }

@@ -81,3 +81,40 @@ func (s *Service) Marks(ctx context.Context, ref Ref) (id, clientSecret Owner, e
 	}
 	return marks[0], marks[1], nil
 }
+
+// Stored is a pair as a backend holds it, with the marks of its values.
+type Stored struct {
+	Pair // a value that is missing is zero
+	// Marks are those of the client id and of the client secret, the zero Owner for a
+	// value that is missing or carries no mark of the broker.
+	Marks [2]Owner
+	// Foreign: a value carries a mark that is not the broker's.
+	Foreign bool
+}
+
+// IsEmpty reports whether neither value is there.
+func (p Stored) IsEmpty() bool { return p.ClientID.IsZero() && p.ClientSecret.IsZero() }
+
+// Examine returns what lies at the place of ref, which names a key, past the cache: both
+// values, also of a public client. What is missing is no error.
+func (s *Service) Examine(ctx context.Context, ref Ref) (p Stored, err error) {
+	src, err := s.source(ref)
+	if err != nil {
+		return p, err
+	}
+	ref.Public = false
+	results, err := s.readAll(ctx, src, ref.ProviderID, ref.Keys(), src.items)
+	if err != nil {
+		return p, err
+	}
+	if _, err := verdict(src, results); err != nil {
+		return p, err
+	}
+	p.Pair = Pair{ClientID: results[0].item.Value, ClientSecret: results[1].item.Value}
+	for i, r := range results {
+		var ours bool
+		p.Marks[i], ours = ParseOwner(r.item.Owner)
+		p.Foreign = p.Foreign || !ours && r.item.Owner != ""
+	}
+	return p, nil
+}

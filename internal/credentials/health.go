@@ -41,20 +41,22 @@ type Health struct {
 	Message string    // "" if ok
 }
 
-// Health tells how the backends fare, the one that is written to first. It costs
+// Health tells how the backends fare, the one that is written to first, and of the
+// further ones those that a row has named since the broker started. It costs
 // nothing while they answer: only a backend that has not answered for 15 s, or not
 // well, is probed, and that at most every 5 s however often Health is called. A
 // probe that the deadline of ctx cuts short counts as an outage.
 func (s *Service) Health(ctx context.Context) []Health {
 	var probes sync.WaitGroup
-	for _, src := range s.order {
+	order := s.sources.list()
+	for _, src := range order {
 		if src.health.claimProbe(s.clock()) {
 			probes.Go(func() { s.probe(ctx, src) })
 		}
 	}
 	probes.Wait()
 	all := []Health{s.writeTo.status()}
-	for _, src := range s.order {
+	for _, src := range order {
 		if src != s.writeTo {
 			all = append(all, src.status())
 		}

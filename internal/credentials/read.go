@@ -39,7 +39,7 @@ func (s *Service) Get(ctx context.Context, ref Ref) (Pair, error) {
 		s.metrics.CacheLookup(metrics.CacheHit)
 		return p, nil
 	}
-	if src := s.sources[ref.Backend]; src != nil && e.bridges(now) && src.health.knownOut(now) {
+	if src := s.sources.known(ref.Backend); src != nil && e.bridges(now) && src.health.knownOut(now) {
 		// Nobody has to wait to be told of an outage that is known.
 		s.refresh(ctx, ref, e, now)
 		return s.bridge(ctx, src, ref, e), nil
@@ -52,7 +52,7 @@ func (s *Service) getCold(ctx context.Context, ref Ref, expired *entry) (Pair, e
 	e, err := s.join(ctx, ref, expired)
 	if err != nil && isOutage(err) && ctx.Err() == nil {
 		if e := s.cache.lookup(ref); e != nil && e.bridges(s.clock()) {
-			return s.bridge(ctx, s.sources[ref.Backend], ref, e), nil
+			return s.bridge(ctx, s.sources.known(ref.Backend), ref, e), nil
 		}
 	}
 	s.metrics.CacheLookup(metrics.CacheMiss)

@@ -48,7 +48,7 @@ func (s *Service) CheckReferences(ref Ref) error {
 
 // PointsInto reports whether a reference of ref names one of the keys of pair.
 func (s *Service) PointsInto(ref, pair Ref) bool {
-	src := s.sources[ref.Backend]
+	src, _ := s.sources.find(ref.Backend)
 	if src == nil || src.can.References == nil || ref.Backend != pair.Backend {
 		return false
 	}

@@ -24,7 +24,7 @@ func (s *Service) refresh(ctx context.Context, ref Ref, e *entry, now time.Durat
 	default:
 		return
 	}
-	src := s.sources[ref.Backend]
+	src := s.sources.known(ref.Backend)
 	if !src.health.claimRetry(now) {
 		<-s.refreshes
 		return

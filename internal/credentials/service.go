@@ -35,6 +35,10 @@ type Options struct {
 	Backends []Backend
 	// WriteTo names the backend that credentials are written to.
 	WriteTo string
+	// Further opens a backend that is not among Backends, when a provider's row names it
+	// for the first time, and is asked again at most every 15 s if it fails. Its error
+	// is for anybody to read. nil: there are no further ones.
+	Further func(name string) (Backend, error)
 	// ReadOnly: no call that writes is ever made.
 	ReadOnly bool
 	// ReferencePrefixes are the paths below which references may lie, beside the place
@@ -58,8 +62,7 @@ type Options struct {
 // gave is audited before it is used for anything; where that fails the call fails
 // with ErrNotAudited.
 type Service struct {
-	sources  map[string]*source
-	order    []*source // as they were configured
+	sources  sources
 	writeTo  *source
 	readOnly bool
 
@@ -93,7 +96,7 @@ func New(o Options) (*Service, error) {
 		return nil, fmt.Errorf("credentials: cache: %w", err)
 	}
 	s := &Service{
-		sources: make(map[string]*source), readOnly: o.ReadOnly, cache: c,
+		readOnly: o.ReadOnly, cache: c,
 		refreshes: make(chan struct{}, maxRefreshes),
 		recorder:  o.Audit, metrics: o.Metrics, log: o.Logger,
 	}
@@ -105,10 +108,23 @@ func New(o Options) (*Service, error) {
 			s.stop()
 			return nil, err
 		}
-		s.sources[b.Name] = src
-		s.order = append(s.order, src)
+		s.sources.add(src)
 	}
-	s.writeTo = s.sources[o.WriteTo]
+	s.writeTo = s.sources.known(o.WriteTo)
+	s.sources.clock = s.clock
+	if o.Further != nil {
+		s.sources.open = func(name string) (*source, error) {
+			b, err := o.Further(name)
+			if err != nil {
+				return nil, err
+			}
+			src := newSource(b, s.now())
+			for _, prefix := range o.ReferencePrefixes {
+				_ = src.allow([]string{prefix}) // one that is no path in this store allows nothing there
+			}
+			return src, src.allow(nil)
+		}
+	}
 	if c.entries != nil {
 		s.running.Go(s.sweepCache)
 	}
@@ -163,9 +179,9 @@ func (s *Service) ReadOnly() bool { return s.readOnly }
 // Locate returns where the credentials of ref lie, as a person would look them up;
 // the key if the backend cannot tell or is not configured.
 func (s *Service) Locate(ref Ref) string {
-	src, ok := s.sources[ref.Backend]
+	src, _ := s.sources.find(ref.Backend)
 	switch {
-	case !ok:
+	case src == nil:
 		return ref.Where()
 	case ref.Referenced():
 		return strings.Join(s.Paths(ref), " and ")
@@ -180,8 +196,8 @@ func (s *Service) Paths(ref Ref) []string {
 	if ref.Referenced() {
 		names = ref.References()
 	}
-	src, ok := s.sources[ref.Backend]
-	if !ok {
+	src, _ := s.sources.find(ref.Backend)
+	if src == nil {
 		return names
 	}
 	for i, name := range names {
@@ -256,15 +272,16 @@ func (s *Service) sweepCache() {
 	}
 }
 
-// source returns the configured backend that ref names. There is no other place to
-// look if that is none.
+// source returns the backend that ref names, opening it if need be. There is no other
+// place to look if that is none.
 func (s *Service) source(ref Ref) (*source, error) { return s.sourceNamed(ref.Backend, ref.Where()) }
 
 func (s *Service) sourceNamed(backend, key string) (*source, error) {
-	if src, ok := s.sources[backend]; ok {
-		return src, nil
+	src, reason := s.sources.find(backend)
+	if src == nil {
+		return nil, &NotConfiguredError{Backend: backend, Where: key, Reason: reason}
 	}
-	return nil, fmt.Errorf("%w: the credentials at %q are kept in %q: %w", ErrNotConfigured, key, backend, secret.ErrDenied)
+	return src, nil
 }
 
 // writable is source for a call that writes.

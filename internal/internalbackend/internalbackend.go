@@ -43,8 +43,8 @@ type Rows interface {
 
 // InternalBackend stores secrets in the broker's own database, encrypted with
 // AES-256-GCM and bound to their key: a row copied onto another key does not open. It
-// implements secret.OwnedBackend, secret.VersionRemover, secret.Locator and
-// secret.Prober.
+// implements secret.OwnedBackend, secret.VersionRemover, secret.BatchReader, secret.Locator
+// and secret.Prober.
 //
 // A database that fails is secret.ErrUnavailable. A value that does not open, because
 // ENCRYPTION_KEY is another one or the row has been tampered with, is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/nexus-broker/nexus-broker/secret"
 )
@@ -27,15 +28,19 @@ var _ secret.BatchReader = (*InternalBackend)(nil)
 func (b *InternalBackend) ReadBatch(ctx context.Context, keys []string) []secret.Outcome {
 	outcomes := make([]secret.Outcome, len(keys))
 	var plain []string
+	var others sync.WaitGroup
 	for i, key := range keys {
 		if b.isPlain(key) {
 			plain = append(plain, key)
 			continue
 		}
-		item, err := b.read(ctx, "read", key)
-		item.Owner = ""
-		outcomes[i] = secret.Outcome{Item: item, Err: err}
+		others.Go(func() {
+			item, err := b.read(ctx, "read", key)
+			item.Owner = ""
+			outcomes[i] = secret.Outcome{Item: item, Err: err}
+		})
 	}
+	others.Wait()
 	if len(plain) == 0 {
 		return outcomes
 	}

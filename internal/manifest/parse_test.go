@@ -123,7 +123,7 @@ func TestSeveralFilesAreOneManifest(t *testing.T) {
 func TestTheSchemaAgreesWithTheParser(t *testing.T) {
 	f, err := os.Open("../../docs/manifest.schema.json")
 	require.NoError(t, err)
-	defer func() { require.NoError(t, f.Close()) }()
+	defer func() { _ = f.Close() }()
 	doc, err := jsonschema.UnmarshalJSON(f)
 	require.NoError(t, err)
 	c := jsonschema.NewCompiler()

@@ -27,6 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) broker.Store) {
 		{"providers", providerTests},
 		{"operations", operationTests},
 		{"cleanups", cleanupTests},
+		{"moves", moveTests},
 		{"connections", connectionTests},
 		{"tokens", tokenTests},
 		{"refreshes", refreshTests},

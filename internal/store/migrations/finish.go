@@ -5,13 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
 	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
-	"github.com/nexus-broker/nexus-broker/secret"
 )
 
 // finishBatch is how many rows are sealed at a time.
@@ -108,14 +108,12 @@ func (f finisher) settle(ctx context.Context) error {
 
 // pairInRow is a provider with its pair.
 type pairInRow struct {
-	id                uuid.UUID
-	name              string
-	clientID, secret  string
-	authType, header  string
-	deleted           bool
-	generation        int64
-	key               string // where the pair goes
-	sealedID, sealedS string
+	id               uuid.UUID
+	name             string
+	clientID, secret string
+	authType, header string
+	deleted          bool
+	generation       int64
 }
 
 // sealPairs moves the pairs: first those of the providers that are there, so that each
@@ -212,7 +210,7 @@ func (f finisher) sealPair(ctx context.Context, p pairInRow) error {
 // keyOf returns the name, where it is a legal segment and nothing lies there, else the id's.
 func (f finisher) keyOf(ctx context.Context, p pairInRow) (string, error) {
 	own := "id." + p.id.String()
-	if p.deleted || secret.CheckKey(p.name+"/"+credentials.ClientSecretKey) != nil || len(p.name) > 3 && p.name[:3] == "id." {
+	if p.deleted || strings.HasPrefix(p.name, "id.") || broker.KeyFor(p.name, p.id) != p.name {
 		return own, nil
 	}
 	var taken bool

@@ -188,17 +188,29 @@ func (s *Store) DeleteProvider(
 		return err
 	}
 	args := append([]any{p.ID, op.ID, at(p.DeletedAt)}, credentialsValues(p)...)
-	return s.finishOp(ctx, deleteProvider, args, add, drop, events)
+	due := []any{p.ID, at(p.DeletedAt), at(broker.KeptAfter())}
+	return s.finishOp(ctx, deleteProvider, args, add, drop, events, statement{keptBecomeDue, due})
+}
+
+// statement is one more thing to do in a transaction.
+type statement struct {
+	sql  string
+	args []any
 }
 
 // finishOp stores the result of an operation with what belongs to it.
 func (s *Store) finishOp(
-	ctx context.Context, statement string, args []any, add []broker.Cleanup, drop []uuid.UUID, events []audit.Event,
+	ctx context.Context, end string, args []any, add []broker.Cleanup, drop []uuid.UUID, events []audit.Event, more ...statement,
 ) error {
 	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
-		n, err := tx.Exec(ctx, statement, args...)
+		n, err := tx.Exec(ctx, end, args...)
 		if err := unless(n, err, broker.ErrLostOp); err != nil {
 			return err
+		}
+		for _, m := range more {
+			if _, err := tx.Exec(ctx, m.sql, m.args...); err != nil {
+				return err
+			}
 		}
 		for _, id := range drop {
 			if _, err := tx.Exec(ctx, deleteCleanup, id); err != nil {

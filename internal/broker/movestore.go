@@ -1,0 +1,34 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// keptUntil is when a cleanup is due that waits for a person ("secrets scrub"): never.
+var keptUntil = time.Date(9999, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// Kept reports whether the cleanup is of a pair that a move to another backend has left
+// behind. The sweep leaves it alone, until its provider is deleted; whoever wants the
+// place takes it over like any other.
+func (c Cleanup) Kept() bool { return !c.After.Before(keptUntil) }
+
+// KeptAfter is the time from which on a cleanup is not due but kept.
+func KeptAfter() time.Time { return keptUntil }
+
+// MoveStore is what moving credentials between backends needs beside the rest.
+type MoveStore interface {
+	// ProvidersByAge returns the visible providers, and deleted ones whose credentials
+	// are still needed, oldest first: what is registered meanwhile comes at the end.
+	ProvidersByAge(ctx context.Context, page Page) ([]Provider, error)
+	// CountProviders returns how many ProvidersByAge has in all.
+	CountProviders(ctx context.Context) (int, error)
+	// KeptCleanups returns the kept cleanups of a backend in the order of their ids, the
+	// page's After being one of these.
+	KeptCleanups(ctx context.Context, backend string, page Page) ([]Cleanup, error)
+	// ReleaseCleanups ends the claims on cleanups and leaves them as they were. Not an
+	// error if one is gone.
+	ReleaseCleanups(ctx context.Context, ids ...uuid.UUID) error
+}

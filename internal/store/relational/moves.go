@@ -1,0 +1,54 @@
+package relational
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/nexus-broker/nexus-broker/internal/broker"
+)
+
+// A provider that has been deleted may still have credentials that its connections need.
+const movable = published + " AND (deleted_at IS NULL OR secret_backend IS NOT NULL)"
+
+// ProvidersByAge returns the providers that have, or may have, credentials, oldest first.
+func (s *Store) ProvidersByAge(ctx context.Context, page broker.Page) ([]broker.Provider, error) {
+	sel := selection{conditions: []string{movable}}
+	if page.After != uuid.Nil {
+		sel.where("(created_at, id) > ((SELECT created_at FROM provider_profiles WHERE id = ?), ?)", page.After)
+	}
+	return all(ctx, s.db, selectProvider+sel.end("created_at, id", page.Limit), sel.args, readProvider)
+}
+
+// CountProviders returns how many ProvidersByAge has in all.
+func (s *Store) CountProviders(ctx context.Context) (int, error) {
+	return first(ctx, s.db, "SELECT count(*) FROM provider_profiles WHERE "+movable, nil, func(scan Scan) (n int, err error) {
+		return n, scan(&n)
+	})
+}
+
+// KeptCleanups returns the kept cleanups of a backend in the order of their ids.
+func (s *Store) KeptCleanups(ctx context.Context, backend string, page broker.Page) ([]broker.Cleanup, error) {
+	var sel selection
+	sel.where("backend = ?", backend)
+	sel.where("due_at >= ?", at(broker.KeptAfter()))
+	if page.After != uuid.Nil {
+		sel.where("id > ?", page.After)
+	}
+	return all(ctx, s.db, selectCleanups+sel.end("id", page.Limit), sel.args, scanCleanup)
+}
+
+// ReleaseCleanups ends the claims on cleanups.
+func (s *Store) ReleaseCleanups(ctx context.Context, ids ...uuid.UUID) error {
+	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
+		for _, id := range ids {
+			if _, err := tx.Exec(ctx, "UPDATE credential_cleanups SET claimed_until = NULL WHERE id = $1", id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// keptBecomeDue hands what moves of a provider have left behind to the sweep.
+const keptBecomeDue = "UPDATE credential_cleanups SET due_at = $2 WHERE provider_id = $1 AND due_at >= $3"
