@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/nexus-broker/nexus-broker/secret/memory"
 )
 
 // The scripts run the command as a process of its own. None of them takes long: a
@@ -30,11 +32,17 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Values[scriptBackend{}] = memory.New()
+			return nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":   exits,
-			"refuses": refuses,
-			"keypair": keypair,
-			"standin": standin,
+			"exits":          exits,
+			"refuses":        refuses,
+			"keypair":        keypair,
+			"standin":        standin,
+			"externalbroker": externalbroker,
+			"holds":          holds,
 		},
 	})
 }

@@ -22,12 +22,16 @@ var table []byte
 type Preset struct {
 	Name  string `yaml:"name" json:"name"`
 	Title string `yaml:"title" json:"title"`
-	// Source is the vendor's document, Checked the day the preset was last looked at, and
-	// Evidence how: "vendor" (its document was read), "code" (the endpoints were found in
-	// public code) or "unconfirmed".
-	Source   string `yaml:"source" json:"source"`
-	Checked  string `yaml:"checked" json:"checked"`
+	// Source is the vendor's document, or the main one of several, and Checked the day it
+	// was last looked at.
+	Source  string `yaml:"source" json:"source"`
+	Checked string `yaml:"checked" json:"checked"`
+	// Evidence says how far the endpoints are confirmed: "vendor" (the vendor's own words
+	// or code name the authorization and the token endpoint), "partly" (they name other
+	// members), "code" (public code of others names the endpoints) or "unconfirmed".
 	Evidence string `yaml:"evidence" json:"evidence"`
+	// Confirmed names the members that the vendor's own words or code were seen to say.
+	Confirmed []string `yaml:"confirmed" json:"confirmed,omitempty"`
 	// Needs are the values that the URLs have a place for, each with what it is.
 	Needs         map[string]string `yaml:"needs" json:"needs,omitempty"`
 	AuthHeader    string            `yaml:"auth_header" json:"auth_header,omitempty"` // "": client_secret_post

@@ -28,7 +28,7 @@ func TestPresetsAreWhole(t *testing.T) {
 			require.True(t, strings.HasPrefix(p.Source, "https://"))
 			_, err := time.Parse(time.DateOnly, p.Checked)
 			require.NoError(t, err)
-			require.Contains(t, []string{"vendor", "code", "unconfirmed"}, p.Evidence)
+			requireEvidence(t, p)
 			require.Contains(t, []string{"yes", "no", "optional", "unknown"}, p.Rotates)
 			values := map[string]string{}
 			for name, what := range p.Needs {
@@ -57,6 +57,30 @@ func TestPresetsAreWhole(t *testing.T) {
 	}
 }
 
+// requireEvidence: a preset claims no more than what it says was confirmed.
+func requireEvidence(t *testing.T, p presets.Preset) {
+	t.Helper()
+	members := map[string]bool{
+		"auth_url": true, "token_url": true, "auth_header": true, "rotates": p.Rotates != "unknown",
+		"revocation_url": p.RevocationURL != "", "issuer": p.Issuer != "", "params": len(p.Params) > 0,
+	}
+	for _, name := range p.Confirmed {
+		require.True(t, members[name], "%s cannot be confirmed", name)
+	}
+	endpoints := slices.Contains(p.Confirmed, "auth_url") && slices.Contains(p.Confirmed, "token_url")
+	switch p.Evidence {
+	case "vendor":
+		require.True(t, endpoints)
+	case "partly":
+		require.False(t, endpoints)
+		require.NotEmpty(t, p.Confirmed)
+	case "code", "unconfirmed":
+		require.Empty(t, p.Confirmed)
+	default:
+		t.Fatalf("there is no evidence %q", p.Evidence)
+	}
+}
+
 // TestDocument compares the table of docs/presets.md with the presets.
 func TestDocument(t *testing.T) {
 	all, err := presets.All()
@@ -66,7 +90,8 @@ func TestDocument(t *testing.T) {
 	var rows strings.Builder
 	for _, p := range all {
 		needs := strings.Join(slices.Sorted(maps.Keys(p.Needs)), ", ")
-		fmt.Fprintf(&rows, "| `%s` | [%s](%s) | %s | %s | %s %s | %s |\n", p.Name, p.Title, p.Source, needs, p.Rotates, p.Evidence, p.Checked, p.Notes)
+		fmt.Fprintf(&rows, "| `%s` | [%s](%s) | %s | %s | %s %s | %s | %s |\n",
+			p.Name, p.Title, p.Source, needs, p.Rotates, p.Evidence, p.Checked, strings.Join(p.Confirmed, ", "), p.Notes)
 	}
 	require.Contains(t, string(document), rows.String(), "the table should be:\n%s", rows.String())
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // documents are those whose every shell block is run or skipped for a reason.
-var documents = []string{"README.md", "docs/vault.md", "docs/keys.md", "docs/manifests.md", "docs/migrating.md", "docs/upgrading.md", "docs/writing-a-backend.md"}
+var documents = []string{"README.md", "docs/vault.md", "docs/keys.md", "docs/manifests.md", "docs/migrating.md", "docs/presets.md", "docs/upgrading.md", "docs/writing-a-backend.md"}
 
 // A fenced block is taken into a test by a comment on the line before it, which no
 // reader sees:

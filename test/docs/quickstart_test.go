@@ -12,7 +12,7 @@ import (
 
 // scenarios are the names that a document's comments may use.
 func scenarios() []string {
-	return append([]string{"internal", "vault", "approle", "print-policy", "doctor-lines", "keys", "upgrade", "manifests", "migrating"}, logins...)
+	return append([]string{"internal", "vault", "approle", "print-policy", "doctor-lines", "keys", "upgrade", "manifests", "presets", "migrating"}, logins...)
 }
 
 // client is the provider's. Its secret is awkward to quote, as real ones are.
