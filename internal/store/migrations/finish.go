@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -136,10 +137,8 @@ func (f finisher) sealPairs(ctx context.Context) error {
 			if len(batch) == 0 {
 				break
 			}
-			for _, p := range batch {
-				if err := f.sealPair(ctx, p); err != nil {
-					return err
-				}
+			if err := f.sealBatch(ctx, batch); err != nil {
+				return err
 			}
 		}
 	}
@@ -164,67 +163,125 @@ func (f finisher) pairs(ctx context.Context, which string) (batch []pairInRow, e
 	return batch, rows.Err()
 }
 
-// sealPair moves one pair into the internal backend, as the broker would have written it
+// moved is what a batch of pairs becomes, a column of each table after the other: while
+// it is stored nobody can use the tables, so that must not take a round trip for each row.
+type moved struct {
+	keys, sealed, owners []string // of sealed_secrets
+
+	ids, places              []string // of provider_profiles
+	public, optional         []bool
+	generations              []int64
+	eventIDs, types, details []string // of audit_events
+	at                       []time.Time
+}
+
+// sealBatch moves pairs into the internal backend, as the broker would have written them
 // there, and notes that.
-func (f finisher) sealPair(ctx context.Context, p pairInRow) error {
+func (f finisher) sealBatch(ctx context.Context, batch []pairInRow) error {
+	taken, err := f.takenNames(ctx, batch)
+	if err != nil {
+		return err
+	}
+	var to moved
+	for _, p := range batch {
+		if err := f.sealPair(ctx, p, keyOf(p, taken), &to); err != nil {
+			return err
+		}
+	}
+	return f.store(ctx, to)
+}
+
+// sealPair adds one pair to what is moved.
+func (f finisher) sealPair(ctx context.Context, p pairInRow, key string, to *moved) error {
 	row := broker.Provider{ID: p.id, Profile: broker.Profile{Name: p.name, AuthType: p.authType, AuthHeader: p.header}}
 	if row.Profile.AuthType == "" {
 		row.Profile.AuthType = broker.AuthOAuth2
 	}
 	ref := broker.PairInRow(row)
-	var err error
-	if ref.Key, err = f.keyOf(ctx, p); err != nil {
-		return err
-	}
+	ref.Key = key
 	generation := p.generation + 1
 	owner := credentials.Owner{ProviderID: p.id, Generation: generation}.String()
 	for _, v := range []struct{ key, value string }{{ref.ClientIDAt(), p.clientID}, {ref.ClientSecretAt(), p.secret}} {
 		if v.value == "" {
 			continue
 		}
-		_, err := f.tx.ExecContext(ctx, `INSERT INTO sealed_secrets (key, sealed, owner, version, created_at, updated_at)
-			VALUES ($1, $2, $3, 1, now(), now()) ON CONFLICT (key) DO UPDATE SET sealed = excluded.sealed, owner = excluded.owner,
-			version = sealed_secrets.version + 1, updated_at = excluded.updated_at`,
-			v.key, f.m.keys.Seal("secret/"+v.key, []byte(v.value)), owner) // the purpose is internalbackend.Row's
-		if err != nil {
-			return err
-		}
+		to.keys, to.owners = append(to.keys, v.key), append(to.owners, owner)
+		to.sealed = append(to.sealed, f.m.keys.Seal("secret/"+v.key, []byte(v.value))) // the purpose is internalbackend.Row's
 	}
-	_, err = f.tx.ExecContext(ctx, `UPDATE provider_profiles SET secret_backend = $2, secret_key = $3, secret_managed = true,
-		secret_public = $4, secret_optional = $5, credentials_state = $6, credentials_generation = $7, client_id = NULL, client_secret = NULL
-		WHERE id = $1`, p.id, credentials.Internal, ref.Key, ref.Public, ref.Optional, string(credentials.Ready), generation)
-	if err != nil {
-		return err
-	}
-	f.done.Pairs++
-	if p.deleted {
-		f.done.OfDeleted++
-	}
+	to.ids, to.places = append(to.ids, p.id.String()), append(to.places, key)
+	to.public, to.optional = append(to.public, ref.Public), append(to.optional, ref.Optional)
+	to.generations = append(to.generations, generation)
 	event := audit.New(ctx, audit.CredentialsWritten, uuid.Nil, map[string]any{
-		"backend": credentials.Internal, "key": ref.Key, "provider_id": p.id.String(), "from": "provider_profiles",
+		"backend": credentials.Internal, "key": key, "provider_id": p.id.String(), "from": "provider_profiles",
 	})
 	data, err := event.DataJSON()
 	if err != nil {
 		return err
 	}
-	_, err = f.tx.ExecContext(ctx, "INSERT INTO audit_events (id, event_type, event_data, created_at) VALUES ($1, $2, $3::jsonb, $4)",
-		event.ID, string(event.Type), data, event.CreatedAt)
-	return err
+	to.eventIDs, to.types = append(to.eventIDs, event.ID.String()), append(to.types, string(event.Type))
+	to.details, to.at = append(to.details, data), append(to.at, event.CreatedAt)
+	f.done.Pairs++
+	if p.deleted {
+		f.done.OfDeleted++
+	}
+	return nil
+}
+
+func (f finisher) store(ctx context.Context, to moved) error {
+	for _, s := range []struct {
+		statement string
+		args      []any
+	}{
+		{`INSERT INTO sealed_secrets (key, sealed, owner, version, created_at, updated_at)
+			SELECT key, sealed, owner, 1, now(), now() FROM unnest($1::text[], $2::text[], $3::text[]) AS t (key, sealed, owner)
+			ON CONFLICT (key) DO UPDATE SET sealed = excluded.sealed, owner = excluded.owner,
+			version = sealed_secrets.version + 1, updated_at = excluded.updated_at`, []any{to.keys, to.sealed, to.owners}},
+		{`UPDATE provider_profiles p SET secret_backend = $6, secret_key = t.key, secret_managed = true,
+			secret_public = t.public, secret_optional = t.optional, credentials_state = $7, credentials_generation = t.generation,
+			client_id = NULL, client_secret = NULL
+			FROM unnest($1::uuid[], $2::text[], $3::boolean[], $4::boolean[], $5::bigint[]) AS t (id, key, public, optional, generation)
+			WHERE p.id = t.id`,
+			[]any{to.ids, to.places, to.public, to.optional, to.generations, credentials.Internal, string(credentials.Ready)}},
+		{`INSERT INTO audit_events (id, event_type, event_data, created_at)
+			SELECT id, type, data::jsonb, at FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS t (id, type, data, at)`,
+			[]any{to.eventIDs, to.types, to.details, to.at}},
+	} {
+		if _, err := f.tx.ExecContext(ctx, s.statement, s.args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takenNames returns the names of the batch at whose place something lies already.
+func (f finisher) takenNames(ctx context.Context, batch []pairInRow) (map[string]bool, error) {
+	names := make([]string, 0, len(batch))
+	for _, p := range batch {
+		names = append(names, p.name)
+	}
+	rows, err := f.tx.QueryContext(ctx, `SELECT DISTINCT name FROM unnest($1::text[]) AS t (name)
+		JOIN sealed_secrets s ON s.key IN (t.name || '/`+credentials.ClientIDKey+`', t.name || '/`+credentials.ClientSecretKey+`')`, names)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	taken := map[string]bool{}
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		taken[name] = true
+	}
+	return taken, rows.Err()
 }
 
 // keyOf returns the name, where it is a legal segment and nothing lies there, else the id's.
-func (f finisher) keyOf(ctx context.Context, p pairInRow) (string, error) {
-	own := "id." + p.id.String()
-	if p.deleted || strings.HasPrefix(p.name, "id.") || broker.KeyFor(p.name, p.id) != p.name {
-		return own, nil
+func keyOf(p pairInRow, taken map[string]bool) string {
+	if p.deleted || taken[p.name] || strings.HasPrefix(p.name, "id.") || broker.KeyFor(p.name, p.id) != p.name {
+		return "id." + p.id.String()
 	}
-	var taken bool
-	err := f.tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM sealed_secrets WHERE key IN ($1, $2))",
-		p.name+"/"+credentials.ClientIDKey, p.name+"/"+credentials.ClientSecretKey).Scan(&taken)
-	if taken {
-		return own, err
-	}
-	return p.name, err
+	return p.name
 }
 
 // emptyColumns empties the columns of every row: what is left there nobody needs.
