@@ -29,7 +29,8 @@ const (
 type Options struct {
 	// SetCredentials: credentials that cannot be compared are sent.
 	SetCredentials bool
-	// Prune: providers that the manifest does not name are deleted.
+	// Prune: providers that the manifest does not name are deleted, but not those of older
+	// brokers whose names it cannot hold.
 	Prune bool
 }
 
@@ -111,13 +112,14 @@ func MakePlan(ctx context.Context, broker *apiclient.Client, m Manifest, o Optio
 	for i, want := range m.Providers {
 		p.Changes = append(p.Changes, compare(want, current[matched[i]], o, mask))
 	}
-	action := Orphan
-	if o.Prune {
-		action = Delete
-	}
 	slices.SortFunc(listed, func(a, b apiclient.Summary) int { return strings.Compare(a.Name, b.Name) })
 	for _, s := range listed {
 		if !taken[s.ID] {
+			action := Orphan
+			// A manifest that was exported cannot name the others, and would delete them.
+			if o.Prune && providerName.MatchString(s.Name) {
+				action = Delete
+			}
 			p.Changes = append(p.Changes, Change{Name: s.Name, ID: s.ID, Action: action})
 		}
 	}

@@ -2,6 +2,10 @@ package manifest_test
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -215,4 +219,21 @@ func TestThePlanAsJSONHoldsNoCredential(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, string(b), "canary")
 	require.Contains(t, string(b), `{"field":"client_secret","old":null,"new":null,"masked":"set"}`)
+}
+
+// TestPruneLeavesWhatAManifestCannotName: a manifest that was exported leaves these out.
+func TestPruneLeavesWhatAManifestCannotName(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `[{"id":"1","name":"New Provider Name"},{"id":"2","name":"left-over"}]`)
+	}))
+	t.Cleanup(srv.Close)
+	at, err := url.Parse(srv.URL)
+	require.NoError(t, err)
+	p, err := manifest.MakePlan(t.Context(), apiclient.New(apiclient.Options{BaseURL: at}), manifest.Manifest{}, manifest.Options{Prune: true})
+	require.NoError(t, err)
+	require.Equal(t, 1, p.Count(manifest.Delete))
+	out := printed(t, p)
+	require.Contains(t, out, "? New Provider Name (a manifest cannot hold its name: left alone)\n")
+	require.Contains(t, out, "- left-over (not in the manifest)\n")
 }

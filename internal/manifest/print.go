@@ -42,6 +42,10 @@ func (c Change) print(b *bytes.Buffer) {
 	case Delete:
 		fmt.Fprintf(b, "- %s (not in the manifest)\n", name)
 	case Orphan:
+		if !providerName.MatchString(c.Name) {
+			fmt.Fprintf(b, "? %s (a manifest cannot hold its name: left alone)\n", name)
+			break
+		}
 		fmt.Fprintf(b, "? %s (not in the manifest; --prune deletes it)\n", name)
 	case Unchanged:
 		fmt.Fprintf(b, "  %s\n", name)

@@ -107,6 +107,9 @@ func TestUpgrade(t *testing.T) {
 			require.Contains(t, output, "the upgrade of the database is not finished")
 			_, output = exits(t, e, "doctor")
 			require.Contains(t, output, "migrate finish")
+			require.Contains(t, output, "ENCRYPTION_KEY opens what is in the database", "the earlier format is no foreign key")
+			_, output = exits(t, e.with(env{"ENCRYPTION_KEY": randomKey("a new key") + "," + encryptionKey}), "doctor")
+			require.Contains(t, output, "put that key first until the upgrade is finished")
 
 			sideBySide(t, b, brokers[1], old, provider, connection)
 			b.refresh(ofGone).want(200)
@@ -119,9 +122,16 @@ func TestUpgrade(t *testing.T) {
 			require.Equal(t, 0, code, output)
 			require.Equal(t, before, everything(t, dsn), "a rehearsal changes nothing")
 
+			for _, wrong := range []string{randomKey("another key"), randomKey("another key") + "," + encryptionKey} {
+				code, output = exits(t, e.with(env{"ENCRYPTION_KEY": wrong}), "migrate", "finish")
+				require.Equal(t, 1, code, output)
+				require.Equal(t, before, everything(t, dsn), "a wrong key loses nothing")
+			}
 			code, output = exits(t, e, "migrate", "finish")
 			require.Equal(t, 0, code, output)
 			require.Contains(t, output, "VACUUM FULL")
+			_, output = exits(t, e, "doctor")
+			require.Contains(t, output, "ENCRYPTION_KEY opens what is in the database")
 			code, output = exits(t, e, "migrate", "finish")
 			require.Equal(t, 0, code, output)
 			require.Contains(t, output, "finished already")
