@@ -50,10 +50,14 @@ func ready(ctx context.Context, db database, c config.Config, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
+	m = m.WithKeys(c.Keys.Encryption)
 	if c.Database.AutoMigrate {
-		_, err = m.WithKeys(c.Keys.Encryption).Up(ctx)
+		_, err = m.Up(ctx)
 	} else {
 		err = m.Check(ctx)
+	}
+	if err == nil {
+		err = m.CheckKeys(ctx)
 	}
 	if err != nil {
 		return err

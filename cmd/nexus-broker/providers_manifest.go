@@ -255,7 +255,7 @@ such as ${GOOGLE_CLIENT_SECRET}. The variables are listed on stderr.`,
 				fmt.Fprintf(b.stderr, "left out: %q, because a manifest cannot hold its name; rename it\n", name)
 			}
 			if len(e.Variables) > 0 {
-				fmt.Fprintln(b.stderr, "variables:", strings.Join(e.Variables, " "))
+				fmt.Fprintf(b.stderr, "%d variables to set:\n  %s\n", len(e.Variables), strings.Join(e.Variables, "\n  "))
 			}
 			return e.Write(b.stdout)
 		},

@@ -123,8 +123,10 @@ func TestUpgrade(t *testing.T) {
 			require.Equal(t, before, everything(t, dsn), "a rehearsal changes nothing")
 
 			for _, wrong := range []string{randomKey("another key"), randomKey("another key") + "," + encryptionKey} {
-				code, output = exits(t, e.with(env{"ENCRYPTION_KEY": wrong}), "migrate", "finish")
-				require.Equal(t, 1, code, output)
+				for _, command := range [][]string{{"migrate", "finish"}, {"serve"}} {
+					code, output = exits(t, e.with(env{"ENCRYPTION_KEY": wrong}), command...)
+					require.Equal(t, 1, code, output)
+				}
 				require.Equal(t, before, everything(t, dsn), "a wrong key loses nothing")
 			}
 			code, output = exits(t, e, "migrate", "finish")

@@ -96,6 +96,23 @@ func openSample(ctx context.Context, tx *sql.Tx, keys *seal.Keyring) (opened int
 	return opened, rows.Err()
 }
 
+// CheckKeys refuses keys that would part two brokers that use one database: while its
+// upgrade is not finished, what is sealed there must open, and what will be must open for
+// the existing broker. It opens a sample. Of any other database it asks nothing.
+func (m *Migrator) CheckKeys(ctx context.Context) error {
+	s, err := m.Status(ctx)
+	if err != nil || !s.Unfinished {
+		return err
+	}
+	tx, err := m.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	_, err = openSample(ctx, tx, m.keys)
+	return err
+}
+
 // expand makes the tables what migration 00001 describes and applies the others. What is
 // there stays: a column keeps its type, and a NULL may be where a new database has none.
 func (m *Migrator) expand(ctx context.Context, tx *sql.Tx) error {
