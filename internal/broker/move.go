@@ -258,7 +258,7 @@ func (s *Service) meetExisting(ctx context.Context, c *change, op Op, o MoveOpti
 	if err != nil {
 		return MoveFailed, step{}, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
 	}
-	ours := writtenFor(c.before.ID, there)
+	ours := writtenFor(there, c.before.ID)
 	left := step{}
 	if c.before.Credentials.Managed {
 		left.add = []Cleanup{s.cleanupOf(c.before.ID, c.before.Credentials, true, keptUntil)}
@@ -270,14 +270,15 @@ func (s *Service) meetExisting(ctx context.Context, c *change, op Op, o MoveOpti
 	case !o.Overwrite && !ours:
 		return MoveConflict, step{}, nil
 	}
-	// What the write leaves if it is cut off carries the mark, and goes.
+	// What the write leaves if it is cut off carries the mark, and goes. What is put back
+	// does not, and stays.
 	note := s.cleanupOf(c.before.ID, ref, false, op.Until)
 	if err := s.store.AddCleanups(ctx, note); err != nil {
 		return MoveFailed, step{}, err
 	}
 	both := ref
 	both.Public = false
-	if err := s.creds.Replace(ctx, both, ownerOf(c.before.ID, ref.Generation), there.Pair, c.want); err != nil {
+	if err := s.creds.Overwrite(ctx, both, ownerOf(c.before.ID, ref.Generation), there.Pair, c.want); err != nil {
 		if !errors.Is(err, credentials.ErrTorn) { // the old values are back
 			if e := s.store.FinishCleanup(ctx, note.ID); e != nil {
 				err = errors.Join(err, e)
@@ -289,14 +290,10 @@ func (s *Service) meetExisting(ctx context.Context, c *change, op Op, o MoveOpti
 	return MoveCopied, left, nil
 }
 
-// writtenFor reports whether the broker has written all that is there for this provider.
-func writtenFor(id uuid.UUID, there credentials.Stored) bool {
-	for i, v := range []secret.Value{there.ClientID, there.ClientSecret} {
-		if !v.IsZero() && there.Marks[i].ProviderID != id {
-			return false
-		}
-	}
-	return true
+// writtenFor reports whether all that is there is the broker's, written for a provider.
+func writtenFor(there credentials.Stored, id uuid.UUID) bool {
+	return (there.ClientID.IsZero() || there.Marks[0].ProviderID == id) &&
+		(there.ClientSecret.IsZero() || there.Marks[1].ProviderID == id)
 }
 
 // planMove says what moveOne would do.
@@ -310,7 +307,7 @@ func (s *Service) planMove(ctx context.Context, r MoveResult, p Provider, o Move
 	if err != nil {
 		return s.settle(r, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err))
 	}
-	ours := writtenFor(p.ID, there)
+	ours := writtenFor(there, p.ID)
 	r.Outcome = MoveCopied
 	switch {
 	case there.IsEmpty(), ours, o.To == credentials.Internal:

@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,7 +81,13 @@ type change struct {
 	// The versions of old, as it was read, and of new, once it is written; "" where the
 	// store keeps none.
 	read, wrote string
+	// The marks: that of old, as it was read; that of new, "" for the owner's; and that
+	// which old is put back with, "" for the owner's previous one.
+	readMark, mark, backMark string
 }
+
+// markFor returns what the new value is marked with.
+func (c change) markFor(owner Owner) string { return cmp.Or(c.mark, owner.String()) }
 
 // changes returns what leads from one pair to the other.
 func (r Ref) changes(from, to Pair) []change {
@@ -112,7 +119,7 @@ func checkChanges(changes []change) error {
 
 // create stores a value where none may be.
 func (s *Service) create(ctx context.Context, src *source, owner Owner, c *change, t *trail) error {
-	version, err := src.store.Create(ctx, c.key, c.new.Reveal(), owner.String())
+	version, err := src.store.Create(ctx, c.key, c.new.Reveal(), c.markFor(owner))
 	s.observe(ctx, src, owner.ProviderID, "create", c.key, err)
 	if errors.Is(err, secret.ErrExists) {
 		version, err = s.writtenBefore(ctx, src, owner, *c, &ExistsError{Backend: src.name, Path: src.locate(c.key)})
@@ -134,7 +141,7 @@ func (s *Service) writtenBefore(ctx context.Context, src *source, owner Owner, c
 		return "", err
 	}
 	switch found := results[0]; {
-	case found.err == nil && found.item.Owner == owner.String() && found.item.Value.Equal(c.new):
+	case found.err == nil && found.item.Owner == c.markFor(owner) && found.item.Value.Equal(c.new):
 		return found.item.Version, nil
 	case found.err == nil, classify(found.err) == good, classify(found.err) == denied:
 		return "", refusal

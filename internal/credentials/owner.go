@@ -9,6 +9,10 @@ import (
 
 const ownerPrefix = "nexus-broker/"
 
+// restoredMark is the mark of a value of somebody else's that had none, that the broker was
+// told to overwrite, and that it has put back. It is no Owner.
+const restoredMark = ownerPrefix + "restored"
+
 // Owner is the mark that the broker stores with a value, to be able to prove later
 // that the value is its own. The zero Owner is no mark.
 type Owner struct {

@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,18 @@ import (
 // more. The old pair is then in place unless the error wraps ErrTorn too. Events that
 // cannot be recorded are a failure (ErrNotAudited).
 func (s *Service) Replace(ctx context.Context, ref Ref, owner Owner, old, new Pair) error {
+	return s.exchange(ctx, ref, owner, old, new, false)
+}
+
+// Overwrite is Replace of a pair that may be somebody else's. Their values that are put
+// back carry the mark that they had, or restoredMark if they had none: nothing takes them
+// for the broker's afterwards. (Not a place without a mark: a store writes over the version
+// that was read only with one.)
+func (s *Service) Overwrite(ctx context.Context, ref Ref, owner Owner, old, new Pair) error {
+	return s.exchange(ctx, ref, owner, old, new, true)
+}
+
+func (s *Service) exchange(ctx context.Context, ref Ref, owner Owner, old, new Pair, theirs bool) error {
 	src, err := s.writable(ref.Backend, ref.Key)
 	if err != nil {
 		return err
@@ -35,6 +48,11 @@ func (s *Service) Replace(ctx context.Context, ref Ref, owner Owner, old, new Pa
 	}
 	if err := s.readVersions(ctx, src, ref, old, changes); err != nil {
 		return err
+	}
+	for i := range changes {
+		if mark, ours := ParseOwner(changes[i].readMark); theirs && !(ours && mark.ProviderID == owner.ProviderID) {
+			changes[i].backMark = cmp.Or(changes[i].readMark, restoredMark)
+		}
 	}
 	defer s.Forget(ref)
 	var t trail
@@ -73,7 +91,7 @@ func (s *Service) readVersions(ctx context.Context, src *source, ref Ref, old Pa
 		case !same:
 			return changedAt(src, found.key)
 		case at >= 0:
-			changes[at].read = found.item.Version
+			changes[at].read, changes[at].readMark = found.item.Version, found.item.Owner
 		}
 	}
 	return nil
@@ -96,7 +114,7 @@ func (s *Service) apply(ctx context.Context, src *source, owner Owner, c *change
 
 // replace writes the new value over the version that was read.
 func (s *Service) replace(ctx context.Context, src *source, owner Owner, c *change, t *trail) error {
-	version, err := src.store.Replace(ctx, c.key, c.new.Reveal(), owner.String(), c.read)
+	version, err := src.store.Replace(ctx, c.key, c.new.Reveal(), c.markFor(owner), c.read)
 	s.observe(ctx, src, owner.ProviderID, "replace", c.key, err)
 	if errors.Is(err, secret.ErrChanged) {
 		version, err = s.writtenBefore(ctx, src, owner, *c, changedAt(src, c.key))
@@ -134,7 +152,7 @@ func (s *Service) putBack(ctx context.Context, src *source, owner Owner, c chang
 	if c.old.IsZero() {
 		return s.takeBack(ctx, src, owner, c, t)
 	}
-	back := change{key: c.key, new: c.old, read: c.wrote}
+	back := change{key: c.key, new: c.old, read: c.wrote, mark: c.backMark}
 	if c.wrote == "" {
 		item, err := s.look(ctx, src, owner, c.key)
 		switch {

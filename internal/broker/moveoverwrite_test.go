@@ -1,0 +1,87 @@
+package broker_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/broker"
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/secret"
+	"github.com/nexus-broker/nexus-broker/secret/memory"
+)
+
+// An overwriting that fails half way puts back what it has overwritten. Even if the process
+// then dies before it has told anybody, the sweep deletes nothing of somebody else's.
+func TestWhatOverwritingPutsBackStays(t *testing.T) {
+	for _, mark := range []string{"", "another-tool"} {
+		t.Run("mark "+mark, func(t *testing.T) {
+			var offset atomic.Int64
+			k := &keptNotes{}
+			h := newHouse(t, options{internal: true, now: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) },
+				wrap: func(s broker.Store) broker.Store { k.Store = s; return k }})
+			id := h.register("google")
+			for _, key := range []string{"google/client_id", "google/client_secret"} {
+				if mark == "" {
+					require.NoError(t, h.vault.Set(t.Context(), key, "theirs"))
+				} else {
+					_, err := h.vault.Create(t.Context(), key, "theirs", mark)
+					require.NoError(t, err)
+				}
+			}
+			h.vault.Before(func(_ context.Context, c memory.Call) error {
+				if c.Op == memory.OpReplace && c.Key == "google/client_secret" {
+					return fmt.Errorf("no: %w", secret.ErrDenied)
+				}
+				return nil
+			})
+			o := outwards
+			o.Overwrite = true
+			k.keep.Store(true)
+			moved(t, h.Migrate, o, id, broker.MoveFailed)
+			k.keep.Store(false)
+			h.vault.Before(nil)
+			require.NotEmpty(t, h.pendingCleanups(), "the note is still there")
+
+			offset.Store(int64(25 * time.Hour))
+			h.SweepOnce(t.Context())
+			require.Empty(t, h.pendingCleanups())
+			require.Equal(t, "theirs", h.inVault("google/client_id"))
+			require.Equal(t, "theirs", h.inVault("google/client_secret"))
+			moved(t, h.Migrate, outwards, id, broker.MoveConflict)
+			moved(t, h.Migrate, o, id, broker.MoveCopied)
+			require.Equal(t, clientID, h.inVault("google/client_id"))
+		})
+	}
+}
+
+// keptNotes is a store that, while keep is set, drops no note: the process that wanted to
+// is dead.
+type keptNotes struct {
+	broker.Store
+	keep atomic.Bool
+}
+
+func (k *keptNotes) FinishCleanup(ctx context.Context, id uuid.UUID, events ...audit.Event) error {
+	if k.keep.Load() {
+		return nil
+	}
+	return k.Store.FinishCleanup(ctx, id, events...)
+}
+
+// Of a pair of which one value is the broker's the other is still somebody else's.
+func TestHalfAPairOfSomebodyElseIsAConflict(t *testing.T) {
+	h := newHouse(t, options{internal: true})
+	id := h.register("google")
+	_, err := h.vault.Create(t.Context(), "google/client_id", clientID, credentials.Owner{ProviderID: id, Generation: 1}.String())
+	require.NoError(t, err)
+	require.NoError(t, h.vault.Set(t.Context(), "google/client_secret", "theirs"))
+	moved(t, h.Migrate, outwards, id, broker.MoveConflict)
+	require.Equal(t, "theirs", h.inVault("google/client_secret"))
+}
