@@ -196,6 +196,8 @@ func TestACreateUnderWayOutlivesTheRemovalOfARemnant(t *testing.T) {
 		onward.ServeHTTP(w, r)
 	}))
 	defer proxy.Close()
+	letGo := sync.OnceFunc(func() { close(release) })
+	defer letGo() // before the proxy waits for its requests
 	slow := open(t, s, awssecretsmanager.Config{RecoveryDays: 7, Endpoint: proxy.URL}, awssecretsmanager.Options{Timeout: time.Minute})
 	done := make(chan error, 1)
 	go func() {
@@ -205,7 +207,7 @@ func TestACreateUnderWayOutlivesTheRemovalOfARemnant(t *testing.T) {
 	<-arrived
 	b := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{})
 	wantRemoved(t, b, isOwner("o/2"), true)
-	close(release)
+	letGo()
 	require.NoError(t, <-done)
 	item, err := b.Read(t.Context(), "a/b")
 	require.NoError(t, err)
