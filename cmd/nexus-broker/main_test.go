@@ -35,6 +35,8 @@ func TestScripts(t *testing.T) {
 			"refuses": refuses,
 			"keypair": keypair,
 			"standin": standin,
+
+			"emptyprovider": emptyProvider,
 		},
 	})
 }
