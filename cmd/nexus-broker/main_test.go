@@ -43,6 +43,7 @@ func TestScripts(t *testing.T) {
 			"standin":        standin,
 			"externalbroker": externalbroker,
 			"holds":          holds,
+			"emptyprovider":  emptyProvider,
 		},
 	})
 }
