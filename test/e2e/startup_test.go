@@ -213,14 +213,22 @@ func TestStartWithoutVault(t *testing.T) {
 	b.refresh(connection).want(200)
 	b.waitReady(t, "ready", "ok")
 
-	// A row that names a backend which is not configured any more is not looked for
-	// anywhere else.
+	// A row is served from the backend that it names, if that is configured, whichever is
+	// selected.
 	b.stop()
 	b = start(t, v.world.env.with(env{"SECRET_BACKEND": "internal"}))
 	require.Contains(t, b.log.String(), "VAULT_ADDR is set but SECRET_BACKEND=internal")
 	b.token(connection).want(200)
+	b.refresh(connection).want(200)
+	c.checkBroker(t, b)
+
+	// If it is not configured any more it is not looked for anywhere else.
+	b.stop()
+	b = start(t, v.world.env.with(env{"SECRET_BACKEND": "internal", "VAULT_ADDR": "", "VAULT_TOKEN": ""}))
+	b.token(connection).want(200)
 	a := b.refresh(connection).want(502, "secret_backend_denied")
 	require.Contains(t, a.text("message"), "hashicorp-vault")
+	require.Contains(t, a.text("message"), "VAULT_ADDR")
 	c.checkBroker(t, b)
 }
 
