@@ -10,6 +10,7 @@ import (
 	"github.com/nexus-broker/nexus-broker/internal/audit"
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
 	"github.com/nexus-broker/nexus-broker/internal/oauth"
+	"github.com/nexus-broker/nexus-broker/internal/seal"
 	"github.com/nexus-broker/nexus-broker/secret"
 )
 
@@ -248,9 +249,10 @@ func (s *Service) failConsent(ctx context.Context, conn Connection, t audit.Type
 
 // release gives a claimed consent back, so that the user can try again. Its code
 // verifier was out of the database while it was claimed: it comes back sealed under the
-// first key, or a rotation of the encryption key would have missed it.
+// first key, or a rotation of the encryption key would have missed it. One that the
+// existing broker can read comes back as it was.
 func (s *Service) release(ctx context.Context, conn Connection) error {
-	if !s.keyring.Current(conn.CodeVerifier) {
+	if seal.Sealed(conn.CodeVerifier) && !s.keyring.Current(conn.CodeVerifier) {
 		verifier, err := s.keyring.Open(VerifierPurpose(conn.ID), conn.CodeVerifier)
 		if err != nil {
 			return err

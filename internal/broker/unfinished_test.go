@@ -173,3 +173,27 @@ func TestAPlaintextVerifierIsOfNoWorthInAFinishedDatabase(t *testing.T) {
 	_, err = h.Complete(t.Context(), cb)
 	code(t, broker.CodeTokenExchangeFailed, err)
 }
+
+// TestAConsentIsGivenBackWhileTheUpgradeIsUnfinished: as it was, so that either broker can
+// complete it; also if the upgrade is finished meanwhile.
+func TestAConsentIsGivenBackWhileTheUpgradeIsUnfinished(t *testing.T) {
+	x := newShared(t)
+	h := newHouse(t, options{postgres: x.url, internal: true})
+	id := x.insert(h, "google")
+	c := h.begin(id)
+	verifier := func() (v string) {
+		require.NoError(t, x.db.QueryRow(`SELECT code_verifier FROM connections`).Scan(&v))
+		return v
+	}
+	before := verifier()
+	require.False(t, seal.Sealed(before))
+	cb := h.agree(c)
+	h.op.SetSecret(clientID, "the provider's new secret that the broker does not have")
+	_, err := h.Complete(t.Context(), cb)
+	code(t, broker.CodeCredentialsRejected, err)
+	require.Equal(t, before, verifier())
+
+	x.finish(h)
+	h.op.SetSecret(clientID, clientSecret)
+	h.connectWith(c)
+}
