@@ -37,7 +37,7 @@ func FuzzTokenAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status int, contentType string, body []byte) {
 		if status < 200 || status > 999 || status == 301 || status == 302 || status == 303 || status == 307 || status == 308 {
-			t.Skip("for http.Client")
+			return // what http.Client deals with by itself
 		}
 		tokens, err := exchangeWith(t, status, contentType, body)
 		if err != nil {

@@ -75,12 +75,13 @@ func Run(t *testing.T, n New, opts ...Option) {
 	if s.remnants != nil && can.Remnants == nil {
 		t.Fatalf("the backend is no secret.RemnantRemover, as WithRemnants says")
 	}
+	versions := s.keepsVersions(t, can.Owned)
 	tests := slices.Clone(basicTests)
 	for _, more := range []struct {
 		tests []subtest
 		can   bool
 	}{
-		{ownedTests, can.Owned != nil}, {versionTests, can.Owned != nil}, {removerTests, can.Versions != nil},
+		{ownedTests, can.Owned != nil}, {versionTests, versions}, {removerTests, versions && can.Versions != nil},
 		{locatorTests, can.Locator != nil}, {proberTests, can.Prober != nil}, {batchTests, can.Batch != nil},
 		{referenceTests, s.references != nil}, {remnantTests, s.remnants != nil},
 	} {
