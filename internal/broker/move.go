@@ -224,7 +224,7 @@ func (s *Service) readSource(ctx context.Context, ref credentials.Ref) (credenti
 	if err != nil {
 		return pair, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
 	}
-	if pair == (credentials.Pair{}) || pair.ClientID.IsZero() && pair.ClientSecret.IsZero() {
+	if pair.ClientID.IsZero() && pair.ClientSecret.IsZero() {
 		return pair, fmt.Errorf("%w: there is no value at %s", errUnmovable, s.creds.Locate(ref))
 	}
 	for key, v := range map[string]secret.Value{ref.ClientIDAt(): pair.ClientID, ref.ClientSecretAt(): pair.ClientSecret} {

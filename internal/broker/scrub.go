@@ -85,8 +85,14 @@ func (s *Service) verifyLeft(ctx context.Context, it moveItem, o MoveOptions) (M
 	return s.settle(r, err)
 }
 
+// comparison is what compareLeft has found beside the outcome.
+type comparison struct {
+	source credentials.Stored
+	gone   bool // the pair in use is whole, and the source holds nothing any more
+}
+
 // compareLeft compares what a note names with the pair that the row names.
-func (s *Service) compareLeft(ctx context.Context, r MoveResult, p Provider, left Cleanup) (credentials.Stored, MoveResult, error) {
+func (s *Service) compareLeft(ctx context.Context, r MoveResult, p Provider, left Cleanup) (c comparison, _ MoveResult, err error) {
 	where := p.Credentials
 	where.Optional = false
 	used, err := s.creds.Read(ctx, where)
@@ -97,26 +103,27 @@ func (s *Service) compareLeft(ctx context.Context, r MoveResult, p Provider, lef
 	switch {
 	case errors.Is(err, secret.ErrNotFound), err == nil && used.ClientID.IsZero() && used.ClientSecret.IsZero():
 		r.Outcome, r.Detail = MoveMissing, "the pair in use: "+s.creds.Locate(where)
-		return credentials.Stored{}, r, nil
+		return c, r, nil
 	case err != nil:
-		return credentials.Stored{}, r, s.secretError(where, CodeCredentialsNotFoundAtFlow, err)
+		return c, r, s.secretError(where, CodeCredentialsNotFoundAtFlow, err)
 	}
 	ref := refOf(left)
-	source, err := s.creds.Examine(ctx, ref)
+	c.source, err = s.creds.Examine(ctx, ref)
 	switch {
 	case errors.Is(err, secret.ErrInvalid):
 		r.Outcome, r.Detail = MoveDiffers, "what lies at "+s.creds.Locate(ref)+" cannot be read"
-		return source, r, nil
+		return c, r, nil
 	case err != nil:
-		return source, r, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
-	case source.IsEmpty():
+		return c, r, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
+	case c.source.IsEmpty():
+		c.gone = true
 		r.Outcome, r.Detail = MoveMissing, "the source: "+s.creds.Locate(ref)
-	case source.Equal(used):
+	case c.source.Equal(used):
 		r.Outcome = MoveEqual
 	default:
 		r.Outcome, r.Detail = MoveDiffers, "changed since it was moved, in one of both places"
 	}
-	return source, r, nil
+	return c, r, nil
 }
 
 func refOf(c Cleanup) credentials.Ref {
@@ -201,23 +208,20 @@ func (s *Service) scrubClaimed(ctx context.Context, r MoveResult, p Provider, le
 
 // judgeLeft decides whether a pair may be deleted: MoveDeleted, or why not.
 func (s *Service) judgeLeft(ctx context.Context, r MoveResult, p Provider, left Cleanup, o MoveOptions) (MoveResult, error) {
-	source, r, err := s.compareLeft(ctx, r, p, left)
+	c, r, err := s.compareLeft(ctx, r, p, left)
 	if err != nil {
 		return r, err
 	}
-	gone := r.Outcome == MoveMissing && source.IsEmpty() && r.Detail == "the source: "+s.creds.Locate(refOf(left))
-	owner := ownerOf(left.ProviderID, left.Generation)
-	for _, m := range source.Marks {
-		if m != (credentials.Owner{}) && (m.ProviderID != owner.ProviderID || m.Generation > owner.Generation) {
-			source.Foreign = true
-		}
+	foreign := c.source.Foreign
+	for _, m := range c.source.Marks {
+		foreign = foreign || m != (credentials.Owner{}) && (m.ProviderID != left.ProviderID || m.Generation > left.Generation)
 	}
 	switch {
-	case source.Foreign:
+	case foreign:
 		r.Outcome, r.Detail = MoveNotOurs, fmt.Sprintf("%s holds what carries somebody else's mark", s.creds.Locate(refOf(left)))
 	case r.Outcome == MoveEqual:
 		r.Outcome = MoveDeleted
-	case gone:
+	case c.gone:
 		r.Outcome, r.Detail = MoveDeleted, "nothing was there any more"
 	case r.Outcome == MoveDiffers && o.IncludeDiffering:
 		r.Outcome = MoveDeleted
