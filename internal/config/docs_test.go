@@ -44,7 +44,11 @@ func TestNoValueIsQuoted(t *testing.T) {
 		for _, name := range v.names() {
 			for _, value := range []string{"canary", "https://canary:canary@h", "canary\ncanary", "-1canary", "\x00canary", "canary=canary", "/canary"} {
 				for _, backend := range []string{BackendInternal, BackendVault, BackendAWS, BackendGCP} {
-					for _, method := range vaultLogins {
+					methods := vaultLogins
+					if backend != BackendVault {
+						methods = methods[:1] // nobody asks which
+					}
+					for _, method := range methods {
 						c, err := Load([]string{name + "=" + value, "SECRET_BACKEND=" + backend, "VAULT_AUTH_METHOD=" + method}, Options{})
 						var problems Problems
 						require.ErrorAs(t, err, &problems)
