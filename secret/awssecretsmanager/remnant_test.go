@@ -24,8 +24,21 @@ import (
 	"github.com/nexus-broker/nexus-broker/test/awsserver"
 )
 
-// cutOff is how long a Create lasts whose requests are refused.
-const cutOff = 400 * time.Millisecond
+// untilRefused returns a context that ends when the server has refused a request of
+// action, which it does until Heal.
+func untilRefused(t *testing.T, s *awsserver.Server, action string) context.Context {
+	t.Helper()
+	before := s.Calls(action)
+	s.Throttle(0, "secretsmanager:"+action)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer cancel()
+		for ctx.Err() == nil && s.Calls(action) == before {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	return ctx
+}
 
 // remnantsOn leaves what a Create leaves in a recovery window that does not get to store
 // its value. Readings lag behind for lag.
@@ -38,11 +51,8 @@ func remnantsOn(s *awsserver.Server, cfg awssecretsmanager.Config, lag time.Dura
 			_, err := earlier.Create(t.Context(), key, "earlier", "owner/earlier")
 			require.NoError(t, err)
 			require.NoError(t, earlier.Delete(t.Context(), key))
-			s.Throttle(0, "secretsmanager:PutSecretValue")
 			defer s.Heal()
-			ctx, cancel := context.WithTimeout(t.Context(), cutOff)
-			defer cancel()
-			_, err = secret.CapabilitiesOf(b).Owned.Create(ctx, key, "lost", owner)
+			_, err = secret.CapabilitiesOf(b).Owned.Create(untilRefused(t, s, "PutSecretValue"), key, "lost", owner)
 			require.Error(t, err)
 			time.Sleep(2 * lag)
 		},
@@ -98,11 +108,10 @@ func wantRemoved(t *testing.T, b *awssecretsmanager.AWSBackend, mine func(string
 // cut begins a Create whose requests of action are refused.
 func cut(t *testing.T, s *awsserver.Server, action, owner string) {
 	t.Helper()
-	s.Throttle(0, "secretsmanager:"+action)
-	_, err := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{Timeout: cutOff}).
-		Create(t.Context(), "a/b", "new", owner)
+	defer s.Heal()
+	_, err := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{}).
+		Create(untilRefused(t, s, action), "a/b", "new", owner)
 	require.Error(t, err)
-	s.Heal()
 }
 
 // A Create in a recovery window is cut off before each of the requests after the
