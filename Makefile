@@ -1,6 +1,6 @@
 # make help shows the targets. The two commands that matter: make demo, make test.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-fast test-servers lint fmt fmt-check vet fuzz bench soak crash clean
+.PHONY: help build demo test test-fast test-servers lint fmt fmt-check vet fuzz bench soak crash defences clean
 SHELL := /bin/sh
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -58,6 +58,9 @@ soak: build ## Three replicas under traffic for SOAKTIME (2m) while things are k
 crash: ## Stop every operation at every message in every way, and race two writers 400 times, on every backend (an hour)
 	@path=$$(test/install/servers.sh) && export PATH="$$path" NEXUS_TEST_SERVERS=1 NEXUS_TEST_ALL=1 && set -x && \
 		go test -count=1 -timeout 2h -run 'TestCrash$$|TestTwoWriters$$' ./test/e2e
+
+defences: ## Take every defence out, one at a time: its tests must notice (DEFENCESFLAGS='-only faults/refresh')
+	@path=$$(test/install/servers.sh) && export PATH="$$path" NEXUS_TEST_SERVERS=1 && set -x && go run ./test/defences $(DEFENCESFLAGS)
 
 clean: ## Remove what was built here (not the cache of test servers)
 	rm -rf bin

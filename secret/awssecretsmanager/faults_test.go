@@ -76,7 +76,7 @@ func TestFaultsAndRecovery(t *testing.T) {
 			require.NoError(t, b.Set(t.Context(), "a/c", "before"))
 			impatient := b
 			if name == "hang" || name == "throttled" {
-				impatient = open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{Timeout: 300 * time.Millisecond})
+				impatient = open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{Timeout: time.Second})
 			}
 			fault.begin(s)
 			everyCall(t, impatient, func(op string, err error) {

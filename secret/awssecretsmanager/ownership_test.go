@@ -162,7 +162,7 @@ func TestADeletedValueDoesNotComeBackWithItsSecret(t *testing.T) {
 	require.NoError(t, b.Delete(t.Context(), "a/b"))
 	// Cut off between the restoration and the new value.
 	s.Throttle(0, "secretsmanager:PutSecretValue")
-	_, err = open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{Timeout: 300 * time.Millisecond}).Create(t.Context(), "a/b", "new", "o/2")
+	_, err = open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{Timeout: 2 * time.Second}).Create(t.Context(), "a/b", "new", "o/2")
 	only(t, err, secret.ErrThrottled, "Create")
 	require.Equal(t, 1, s.Calls("RestoreSecret"))
 	s.Heal()

@@ -213,7 +213,7 @@ func TestAHangingServerEndsWithTheLimit(t *testing.T) {
 		t.Errorf("a deadline: %v", err)
 	}
 	s.Intercept(gcpserver.Delay(20 * time.Millisecond))
-	if _, err := b.Get(t.Context(), key); err != nil {
+	if _, err := direct.Get(t.Context(), key); err != nil {
 		t.Errorf("slow: %v", err)
 	}
 }

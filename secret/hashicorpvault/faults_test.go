@@ -94,7 +94,7 @@ func TestARealRateLimitQuota(t *testing.T) {
 func TestAStoppedServerEndsWithTheDeadline(t *testing.T) {
 	v, p := vaultWithSecret(t)
 	direct := open(t, hashicorpvault.Config{Address: v.Addr, PathPrefix: "nexus/providers", Login: rootLogin(v)}, hashicorpvault.Options{})
-	bounded := open(t, below(p, rootLogin(v)), hashicorpvault.Options{Timeout: 100 * time.Millisecond})
+	bounded := open(t, below(p, rootLogin(v)), hashicorpvault.Options{Timeout: time.Second})
 	wantV(t, direct, "before")
 	wantV(t, bounded, "before")
 	v.Pause()

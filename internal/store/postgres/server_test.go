@@ -97,7 +97,7 @@ func TestAnOutageEndsWithTheServersReturn(t *testing.T) {
 func TestWaitingForALockEndsWithTheContextOrTheCallTimeout(t *testing.T) {
 	database := servers.Postgres(t)
 	require.NoError(t, open(t, database).Close())
-	s, err := postgres.Open(t.Context(), postgres.Config{URL: database, CallTimeout: 300 * time.Millisecond})
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: database, CallTimeout: 2 * time.Second})
 	require.NoError(t, err)
 	defer func() { _ = s.Close() }()
 	provider, _ := addActive(t, s)
