@@ -186,9 +186,15 @@ func atOnce[T any](calls []func() T) []T {
 // eventually waits until done returns true.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(50 * time.Millisecond) {
+	within(t, 30*time.Second, what, done)
+}
+
+// within waits no longer than limit until done returns true.
+func within(t *testing.T, limit time.Duration, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !done(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("does not come to pass: %s", what)
+			t.Fatalf("does not come to pass in %s: %s", limit, what)
 		}
 	}
 }
