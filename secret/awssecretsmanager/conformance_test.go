@@ -88,13 +88,17 @@ func TestConformance(t *testing.T) {
 	}{
 		"RecoveryWindow": {Config: awssecretsmanager.Config{RecoveryDays: 7}},
 		"NoRecovery":     {Config: awssecretsmanager.Config{Prefix: "a"}},
-		"OddPrefixAndKey": {Config: awssecretsmanager.Config{
-			Prefix: "/odd.prefix/with-hyphens-abcdef/@x=+_///", RecoveryDays: 30,
-			KMSKeyID: key, Tags: map[string]string{"team": "payments", "cost center": "42"},
-		}},
-		"AssumedRole":   {Config: awssecretsmanager.Config{RoleARN: role, ExternalID: "nexus-4711", RecoveryDays: 7}},
-		"Lag":           {Config: awssecretsmanager.Config{RecoveryDays: 7}, lag: 5 * time.Millisecond},
-		"LagNoRecovery": {Config: awssecretsmanager.Config{}, lag: 5 * time.Millisecond},
+		"LagAndAssumedRole": {
+			Config: awssecretsmanager.Config{RoleARN: role, ExternalID: "nexus-4711", RecoveryDays: 30},
+			lag:    5 * time.Millisecond,
+		},
+		"LagNoRecoveryOddPrefixAndKey": {
+			Config: awssecretsmanager.Config{
+				Prefix:   "/odd.prefix/with-hyphens-abcdef/@x=+_///",
+				KMSKeyID: key, Tags: map[string]string{"team": "payments", "cost center": "42"},
+			},
+			lag: 5 * time.Millisecond,
+		},
 	} {
 		if !slices.Contains(quick, name) && os.Getenv("NEXUS_TEST_SERVERS") != "1" && os.Getenv("CI") != "true" {
 			continue
