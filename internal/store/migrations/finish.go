@@ -30,6 +30,7 @@ type Finished struct {
 	Sealed       int // code verifiers of pending consents
 	Erased       int // code verifiers of consents that have ended
 	Tokens       int // tokens that are in the existing broker's format still
+	Sampled      int // tokens that were opened first; 0: there are none, and nothing tells whether the key is right
 }
 
 // Finish ends the upgrade of a database of the existing broker, in one transaction: it
@@ -82,7 +83,7 @@ func (f finisher) finish(ctx context.Context) error {
 		f.done.Already = true
 		return nil
 	}
-	if _, err := openSample(ctx, f.tx, f.m.keys); err != nil {
+	if f.done.Sampled, err = openSample(ctx, f.tx, f.m.keys); err != nil {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
