@@ -24,7 +24,7 @@ func onTerminal(t *testing.T, e env, args ...string) (stdout, screen string) {
 	require.NoError(t, err)
 	end, terminal, err := pty.Open()
 	require.NoError(t, err)
-	defer end.Close()
+	defer func() { _ = end.Close() }()
 	require.NoError(t, pty.Setsize(terminal, &pty.Winsize{Rows: 24, Cols: 80}))
 	var out, drawn bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), path, args...)
