@@ -65,23 +65,37 @@ func openBackends(ctx context.Context, c config.Config, rows internalbackend.Row
 // variables, as if SECRET_BACKEND named it.
 func (all *backends) further(ctx context.Context, environ []string, m *metrics.Metrics, log *slog.Logger) func(string) (credentials.Backend, error) {
 	return func(name string) (credentials.Backend, error) {
-		c, wrong := config.LoadNamedBackend(environ, name)
-		if len(wrong) > 0 {
-			return credentials.Backend{}, wrong
-		}
-		b, err := openExternal(ctx, c, m, log)
-		if err != nil {
+		b, err := all.openFurther(ctx, name, environ, m, log)
+		var wrong config.Problems
+		switch {
+		case errors.As(err, &wrong):
+			return b, wrong
+		case err != nil:
 			log.WarnContext(ctx, "a secret backend that a provider's row names cannot be opened", "backend", name, "error", err)
-			return credentials.Backend{}, errors.New("it cannot be opened; the broker's log says why")
+			return b, errors.New("it cannot be opened; the broker's log says why")
 		}
 		log.InfoContext(ctx, "opened a secret backend that a provider's row names", "backend", name)
-		all.mu.Lock()
-		defer all.mu.Unlock()
-		all.closers = append(all.closers, b)
-		o := all.decoration
-		o.Name = name
-		return credentials.Backend{Name: name, Store: backend.Decorate(b, o), External: true}, nil
+		return b, nil
 	}
+}
+
+// openFurther opens the named external backend. The error is a config.Problems if variables
+// are missing or wrong.
+func (all *backends) openFurther(ctx context.Context, name string, environ []string, m *metrics.Metrics, log *slog.Logger) (credentials.Backend, error) {
+	c, wrong := config.LoadNamedBackend(environ, name)
+	if len(wrong) > 0 {
+		return credentials.Backend{}, wrong
+	}
+	b, err := openExternal(ctx, c, m, log)
+	if err != nil {
+		return credentials.Backend{}, err
+	}
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.closers = append(all.closers, b)
+	o := all.decoration
+	o.Name = name
+	return credentials.Backend{Name: name, Store: backend.Decorate(b, o), External: true}, nil
 }
 
 // externalBackend is a backend with work or connections of its own to be ended.

@@ -92,5 +92,6 @@ const adviseFinish = `when no earlier broker runs any more, run "nexus-broker mi
 
 // unfinishedUpgrade says what it means that an upgrade is not finished.
 func unfinishedUpgrade(s migrations.Status) string {
-	return fmt.Sprintf("the upgrade of the database is not finished: %d providers have client credentials in plaintext there", s.Plaintext)
+	return fmt.Sprintf("the upgrade of the database is not finished: %s client credentials in plaintext there",
+		counted(s.Plaintext, "provider has", "providers have"))
 }

@@ -4,16 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
-	"github.com/nexus-broker/nexus-broker/internal/backend"
 	"github.com/nexus-broker/nexus-broker/internal/config"
-	"github.com/nexus-broker/nexus-broker/internal/internalbackend"
-	"github.com/nexus-broker/nexus-broker/internal/metrics"
 	"github.com/nexus-broker/nexus-broker/secret"
 )
 
@@ -35,8 +30,9 @@ func newDoctorCommand(p program) *cobra.Command {
 		Short: "Check the set-up, or print the policy that it needs",
 		Long: `Examines the configuration, the database, the encryption keys and the secret
 backend: the connection, TLS, the clocks, the login and how long it lasts, and each
-right below the prefix. Each is a line "ok", "warn" or "fail" with what to do about it.
-No line shows a secret.
+right below the prefix. So it does with every other backend that the database names
+while credentials are being moved. Each is a line "ok", "warn" or "fail" with what to do
+about it. No line shows a secret.
 
 To try the rights it writes a probe of its own below the prefix and removes it. With
 SECRET_READ_ONLY=true or --read-only it writes nothing.
@@ -109,7 +105,7 @@ func examine(ctx context.Context, p program, f doctorFlags) error {
 		return err
 	default:
 		r.configuration(c)
-		r.parts(ctx, c, f.need(c.Secrets))
+		r.parts(ctx, c, p.environ, f.need(c.Secrets))
 	}
 	if err := r.print(p.stdout, f.json); err != nil {
 		return err
@@ -118,7 +114,7 @@ func examine(ctx context.Context, p program, f doctorFlags) error {
 }
 
 // parts examines what the configuration leads to.
-func (r *report) parts(ctx context.Context, c config.Config, need secret.Access) {
+func (r *report) parts(ctx context.Context, c config.Config, environ []string, need secret.Access) {
 	bounded, cancel := context.WithTimeout(ctx, doctorTime)
 	defer cancel()
 	db := r.openDatabase(bounded, c.Database)
@@ -130,25 +126,14 @@ func (r *report) parts(ctx context.Context, c config.Config, need secret.Access)
 	if c.Secrets.Backend == config.BackendInternal && !usable {
 		return // it is the database
 	}
-	r.backend(ctx, c, db, need)
-}
-
-// backend examines the selected secret backend.
-func (r *report) backend(ctx context.Context, c config.Config, rows internalbackend.Rows, need secret.Access) {
-	all, err := openForDoctor(ctx, c, rows)
+	all, err := openForDoctor(ctx, c, db)
 	if err != nil {
 		r.add(areaBackend, failure("configuration", err, "correct the configuration"))
 		return
 	}
 	defer func() { _ = all.Close() }()
-	bounded, cancel := context.WithTimeout(ctx, doctorTime)
-	defer cancel()
-	for _, finding := range backend.Diagnose(bounded, all.selected, need) {
-		r.add(areaBackend, finding)
+	r.backend(ctx, areaBackend, all.selected, need)
+	if usable {
+		r.furtherBackends(ctx, db, c, environ, all, need)
 	}
-}
-
-// openForDoctor opens the backends with nobody to log, count or trace for.
-func openForDoctor(ctx context.Context, c config.Config, rows internalbackend.Rows) (*backends, error) {
-	return openBackends(ctx, c, rows, metrics.New(prometheus.NewRegistry()), nil, slog.New(slog.DiscardHandler))
 }

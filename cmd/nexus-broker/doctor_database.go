@@ -122,23 +122,24 @@ func (r *report) keys(ctx context.Context, db database, c config.Config, unfinis
 			old++
 		}
 	}
+	looked := counted(len(samples), "sealed value that was looked at", "sealed values that were looked at")
 	switch {
 	case closed > 0:
 		r.add(areaKeys, secret.Finding{Check: check, Verdict: secret.Fail,
-			Detail: fmt.Sprintf("ENCRYPTION_KEY does not open %d of %d sealed values that were looked at", closed, len(samples)),
+			Detail: fmt.Sprintf("ENCRYPTION_KEY does not open %d of %s", closed, looked),
 			Advice: "add the key that they were sealed under to the end of the list"})
 	case old > 0 && unfinished:
 		r.add(areaKeys, secret.Finding{Check: check, Verdict: secret.Fail,
-			Detail: fmt.Sprintf("the first key of ENCRYPTION_KEY is not the one of the earlier broker, which cannot open what is sealed under it (%d of %d sealed values that were looked at)", old, len(samples)),
+			Detail: fmt.Sprintf("the first key of ENCRYPTION_KEY is not the one of the earlier broker, which cannot open what is sealed under it (%d of %s)", old, looked),
 			Advice: "put that key first until the upgrade is finished"})
 	case old > 0:
 		r.add(areaKeys, secret.Finding{Check: check, Verdict: secret.Warn,
-			Detail: fmt.Sprintf("%d of %d sealed values that were looked at are sealed under a key that is not the first of ENCRYPTION_KEY", old, len(samples)),
+			Detail: fmt.Sprintf("the first key of ENCRYPTION_KEY does not open %d of %s; a later one does", old, looked),
 			Advice: `run "nexus-broker keys rotate", and keep that key in the list until "nexus-broker keys rotate --check" succeeds`})
 	case len(samples) == 0:
 		r.ok(areaKeys, check, "nothing is sealed in the database yet")
 	default:
-		r.ok(areaKeys, check, "ENCRYPTION_KEY opens what is in the database (%d values looked at)", len(samples))
+		r.ok(areaKeys, check, "ENCRYPTION_KEY opens what is in the database (%s looked at)", counted(len(samples), "value", "values"))
 	}
 }
 

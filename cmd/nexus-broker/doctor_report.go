@@ -75,14 +75,10 @@ func (r *report) count(v secret.Verdict) (n int) {
 
 // err is nil unless something failed.
 func (r *report) err() error {
-	switch n := r.count(secret.Fail); n {
-	case 0:
-		return nil
-	case 1:
-		return fmt.Errorf("doctor: 1 check failed")
-	default:
-		return fmt.Errorf("doctor: %d checks failed", n)
+	if n := r.count(secret.Fail); n > 0 {
+		return fmt.Errorf("doctor: %s failed", counted(n, "check", "checks"))
 	}
+	return nil
 }
 
 // print writes the report, as lines for a person or as one JSON object.

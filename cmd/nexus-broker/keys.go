@@ -129,7 +129,7 @@ func rotateKeys(ctx context.Context, p program, db database, c config.Config, f 
 	case err != nil:
 		return fmt.Errorf("the rotation is not complete; run it again to go on: %w", err)
 	case n > 0:
-		return fmt.Errorf("%s with any key of ENCRYPTION_KEY: see docs/keys.md", values(n, "does not open", "do not open"))
+		return fmt.Errorf("%s with any key of ENCRYPTION_KEY: see docs/keys.md", counted(n, "value does not open", "values do not open"))
 	}
 	return nil
 }
@@ -144,13 +144,6 @@ func recordRotation(ctx context.Context, db audit.Recorder, c config.Config, don
 		"key": c.Keys.Encryption.CurrentID(), "resealed": sum.Resealed, "erased": sum.Erased,
 		"not_opened": sum.Closed, "complete": failed == nil && sum.Closed == 0,
 	}))
-}
-
-func values(n int, one, many string) string {
-	if n == 1 {
-		return "1 value " + one
-	}
-	return fmt.Sprintf("%d values %s", n, many)
 }
 
 // rotation is the form of --json.
@@ -170,7 +163,7 @@ func printRotation(w io.Writer, key string, done keyrotation.Report, f rotateFla
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range done.Places {
-		fmt.Fprintf(table, "%s\t%d %s under %s\t%d were already\t%d erased\t%d changed by a broker\t%d not opened\n",
+		fmt.Fprintf(table, "%s\t%d %s under %s\t%d already\t%d erased\t%d changed by a broker\t%d not opened\n",
 			r.Place, r.Resealed, verb, key, r.Current, r.Erased, r.Changed, r.Closed)
 	}
 	if err := table.Flush(); err != nil {

@@ -59,7 +59,7 @@ func rehearseUp(ctx context.Context, p program, o config.Options) error {
 		fmt.Fprintf(p.stdout, "recognised: the database of an earlier broker, %s\n", columns)
 		fmt.Fprintf(p.stdout, "providers: %d, and %d deleted; %d with client credentials in plaintext\n", found.Providers, found.Deleted, found.Plaintext)
 		fmt.Fprintf(p.stdout, "connections: %d, tokens: %d\n", found.Connections, found.Tokens)
-		fmt.Fprintf(p.stdout, "ENCRYPTION_KEY opens all of %d tokens that were looked at\n", found.Sampled)
+		fmt.Fprintln(p.stdout, keyChecked(found.Sampled))
 		for _, step := range status.Pending {
 			fmt.Fprintf(p.stdout, "would apply: %d %s\n", step.Version, step.Name)
 		}
@@ -88,6 +88,10 @@ func finishUpgrade(ctx context.Context, p program, o config.Options, dryRun bool
 			fmt.Fprintln(p.stdout, "Nothing to finish: the upgrade is finished already.")
 			return nil
 		}
+		fmt.Fprintln(p.stdout, keyChecked(done.Sampled))
+		if done.Sampled == 0 && done.Pairs+done.Sealed > 0 {
+			fmt.Fprintf(p.stdout, "what was sealed now is under the key %s: every replica must have it first in ENCRYPTION_KEY\n", c.Keys.Encryption.CurrentID())
+		}
 		printFinished(p, done)
 		if dryRun {
 			fmt.Fprintln(p.stdout, "rehearsed and rolled back: nothing has changed")
@@ -98,20 +102,36 @@ func finishUpgrade(ctx context.Context, p program, o config.Options, dryRun bool
 	})
 }
 
+// keyChecked says what is known of ENCRYPTION_KEY from the tokens that were opened.
+func keyChecked(tokens int) string {
+	switch tokens {
+	case 0:
+		return "warning: there is no token in the database, so it could not be checked whether ENCRYPTION_KEY is the earlier broker's"
+	case 1:
+		return "ENCRYPTION_KEY opens the 1 token that was looked at"
+	}
+	return fmt.Sprintf("ENCRYPTION_KEY opens all of %d tokens that were looked at", tokens)
+}
+
 func printFinished(p program, done migrations.Finished) {
 	for _, line := range []struct {
-		n    int
-		what string
+		n         int
+		one, many string
 	}{
-		{done.Pairs, "pairs of client credentials sealed"},
-		{done.OfDeleted, "of them of deleted providers that active connections need"},
-		{done.Dropped, "pairs of deleted providers dropped, which no active connection needs"},
-		{done.Superseded, "pairs dropped that lay beside a newer one in a secret backend"},
-		{done.Sealed, "code verifiers of pending consents sealed"},
-		{done.Erased, "code verifiers of ended consents erased"},
-		{done.Tokens, "tokens in the earlier broker's format: they open, and are rewritten when they are refreshed"},
+		{done.Pairs, "pair of client credentials sealed", "pairs of client credentials sealed"},
+		{done.OfDeleted, "of them of a deleted provider that active connections need", "of them of deleted providers that active connections need"},
+		{done.Dropped, "pair of a deleted provider dropped, which no active connection needs", "pairs of deleted providers dropped, which no active connection needs"},
+		{done.Superseded, "pair dropped that lay beside a newer one in a secret backend", "pairs dropped that lay beside a newer one in a secret backend"},
+		{done.Sealed, "code verifier of a pending consent sealed", "code verifiers of pending consents sealed"},
+		{done.Erased, "code verifier of an ended consent erased", "code verifiers of ended consents erased"},
+		{done.Tokens, "token in the earlier broker's format: it opens, and is rewritten when it is refreshed",
+			"tokens in the earlier broker's format: they open, and are rewritten when they are refreshed"},
 	} {
-		fmt.Fprintf(p.stdout, "%6d %s\n", line.n, line.what)
+		what := line.many
+		if line.n == 1 {
+			what = line.one
+		}
+		fmt.Fprintf(p.stdout, "%6d %s\n", line.n, what)
 	}
 }
 

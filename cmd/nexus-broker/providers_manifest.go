@@ -204,7 +204,8 @@ func (b *remote) apply(cmd *cobra.Command, client *apiclient.Client, plan manife
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d changes were not made: mend the cause and apply again", failed, len(results))
+		return fmt.Errorf("%d of %s: mend the cause and apply again", failed,
+			counted(len(results), "change was not made", "changes were not made"))
 	}
 	return nil
 }
@@ -226,7 +227,7 @@ func (b *remote) confirm(plan manifest.Plan, yes bool, f manifestFlags) (manifes
 		return plan, errors.New("nothing was changed")
 	}
 	if n := plan.Count(manifest.Delete); n > 0 &&
-		!ask(fmt.Sprintf("Delete %d provider(s)? Users' connections to them end with the tokens that are stored.", n)) {
+		!ask("Delete "+counted(n, "provider? Users' connections to it", "providers? Users' connections to them")+" end with the tokens that are stored.") {
 		fmt.Fprintln(b.stdout, "Nothing is deleted.")
 		return plan.WithoutDeletions(), nil
 	}
@@ -255,7 +256,7 @@ such as ${GOOGLE_CLIENT_SECRET}. The variables are listed on stderr.`,
 				fmt.Fprintf(b.stderr, "left out: %q, because a manifest cannot hold its name; rename it\n", name)
 			}
 			if len(e.Variables) > 0 {
-				fmt.Fprintf(b.stderr, "%d variables to set:\n  %s\n", len(e.Variables), strings.Join(e.Variables, "\n  "))
+				fmt.Fprintf(b.stderr, "%s to set:\n  %s\n", counted(len(e.Variables), "variable", "variables"), strings.Join(e.Variables, "\n  "))
 			}
 			return e.Write(b.stdout)
 		},

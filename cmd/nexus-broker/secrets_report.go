@@ -142,7 +142,7 @@ func (r *moveReport) end(err error) error {
 	case err != nil:
 		return fmt.Errorf("secrets %s: %w", r.command, err)
 	case r.bad > 0:
-		return fmt.Errorf("secrets %s: %d of the providers need attention", r.command, r.bad)
+		return fmt.Errorf("secrets %s: %s", r.command, counted(r.bad, "of the providers needs attention", "of the providers need attention"))
 	}
 	return r.writeFail
 }

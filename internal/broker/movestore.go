@@ -18,6 +18,15 @@ func (c Cleanup) Kept() bool { return !c.After.Before(keptUntil) }
 // KeptAfter is the time from which on a cleanup is not due but kept.
 func KeptAfter() time.Time { return keptUntil }
 
+// NamedBackend is a secret backend that is named by rows, with how many of them do.
+type NamedBackend struct {
+	Name      string
+	Providers int // whose credentials it holds
+	Managed   int // of them, those whose credentials the broker wrote
+	Due       int // cleanups that a sweep carries out
+	Kept      int // cleanups that wait for a person
+}
+
 // MoveStore is what moving credentials between backends needs beside the rest.
 type MoveStore interface {
 	// ProvidersByAge returns the visible providers, and deleted ones whose credentials
@@ -28,6 +37,10 @@ type MoveStore interface {
 	// KeptCleanups returns the kept cleanups of a backend in the order of their ids, the
 	// page's After being one of these.
 	KeptCleanups(ctx context.Context, backend string, page Page) ([]Cleanup, error)
+	// NamedBackends counts, for each secret backend that is named by a provider's row or by a
+	// cleanup, what names it, in the order of the names. What it counts of providers are those
+	// of ProvidersByAge.
+	NamedBackends(ctx context.Context) ([]NamedBackend, error)
 	// ReleaseCleanups ends the claims on cleanups and leaves them as they were. Not an
 	// error if one is gone.
 	ReleaseCleanups(ctx context.Context, ids ...uuid.UUID) error

@@ -64,7 +64,7 @@ func decodeKey(text string) (key []byte, wrong string) {
 		return nil, "is not base64"
 	}
 	if len(key) != seal.KeyBytes {
-		return nil, fmt.Sprintf("has %d bytes instead of %d", len(key), seal.KeyBytes)
+		return nil, fmt.Sprintf("has %d instead of %d bytes", len(key), seal.KeyBytes)
 	}
 	return key, ""
 }

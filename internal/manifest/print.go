@@ -25,8 +25,12 @@ func (p Plan) Print(w io.Writer) error {
 	fmt.Fprintf(&b, "Plan: %d to create, %d to update, %d to delete, %d unchanged, %d not in the manifest\n",
 		p.Count(Create), p.Count(Update), p.Count(Delete), p.Count(Unchanged), p.Count(Orphan))
 	if unknown > 0 {
-		fmt.Fprintf(&b, "The credentials of %d provider(s) are unknown: the broker does not show them. --set-credentials sends them;\n"+
-			"where they are stored already that changes nothing.\n", unknown)
+		whose := "1 provider"
+		if unknown > 1 {
+			whose = fmt.Sprintf("%d providers", unknown)
+		}
+		fmt.Fprintf(&b, "The credentials of %s are unknown: the broker does not show them. --set-credentials sends them;\n"+
+			"where they are stored already that changes nothing.\n", whose)
 	}
 	_, err := b.WriteTo(w)
 	return err

@@ -73,7 +73,7 @@ func NewKeyring(keys ...[]byte) (*Keyring, error) {
 	ring := &Keyring{}
 	for i, k := range keys {
 		if len(k) != KeyBytes {
-			return nil, fmt.Errorf("encryption key %d of the ring has %d bytes, it needs %d", i+1, len(k), KeyBytes)
+			return nil, fmt.Errorf("encryption key %d of the ring has %d instead of %d bytes", i+1, len(k), KeyBytes)
 		}
 		built, err := newKey(k)
 		if err != nil {

@@ -60,7 +60,8 @@ var ours = []string{
 }
 
 // TestEveryOperationOfTodayIsAsked: the conversations leave no operation out, and every
-// error of today is in them but for those that only a broken database brings about.
+// error and every event type of today is in them but for the errors that only a broken
+// database brings about.
 func TestEveryOperationOfTodayIsAsked(t *testing.T) {
 	asked := map[string]bool{}
 	var answered strings.Builder
@@ -88,11 +89,18 @@ func TestEveryOperationOfTodayIsAsked(t *testing.T) {
 	for _, code := range []string{
 		"not_found", "method_not_allowed", "body_too_large", "missing_api_key", "invalid_api_key", "access_denied",
 		"invalid_json", "missing_profile", "invalid_provider_name", "provider_creation_failed", "provider_not_found", "invalid_provider_id",
-		"missing_fields", "return_url_not_allowed", "oauth_error", "missing_params", "invalid_state",
+		"missing_fields", "return_url_not_allowed", "unsupported_auth_type", "oauth_error", "missing_params", "invalid_state",
 		"connection_not_found", "token_exchange_failed", "invalid_id_token", "schema_not_found", "invalid_credentials",
 		"invalid_connection_id", "token_not_found", "connection_not_active", "attention_required", "static_token", "no_refresh_token",
 		"upstream_error", "invalid_since",
 	} {
 		require.Contains(t, answered.String(), `"error":"`+code+`"`, "no conversation has this code")
+	}
+	for _, event := range []string{
+		"provider.created", "provider.updated", "provider.deleted", "oauth_flow_completed", "token_retrieved", "token_retrieval_failed",
+		"token_exchange_failed", "token_refresh_fatal", "state_verification_failed", "connection_not_found", "id_token_verification_failed",
+		"oauth_error", "token_storage_failed", "provider_not_found", "status_update_failed", "invalid_return_url",
+	} {
+		require.Contains(t, answered.String(), `"event_type":"`+event+`"`, "no conversation has this event")
 	}
 }

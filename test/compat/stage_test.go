@@ -8,11 +8,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -69,9 +71,13 @@ func binary(t *testing.T) string {
 // stage is a running broker and what is around it: providers, and an API that knows
 // good credentials from bad ones.
 type stage struct {
+	t              *testing.T
 	dsn, url       string
+	env            map[string]string // of the broker, beside what every one has
+	end            func() error      // ends the broker
 	provider       *oauthtest.Server
 	tenants        *oauthtest.Server // a provider of many tenants, as Microsoft's
+	google         *google
 	api            *httptest.Server
 	lastAPIRequest *http.Request
 	known          names
@@ -79,16 +85,34 @@ type stage struct {
 
 func newStage(t *testing.T, dsn string, env map[string]string) *stage {
 	t.Helper()
-	clients := []oauthtest.Client{{ID: "test-client", Secret: "test-secret", RedirectURIs: []string{baseURL + "/auth/callback"}}}
-	s := &stage{dsn: dsn, provider: oauthtest.Start(t, oauthtest.Options{Clients: clients}),
+	clients := []oauthtest.Client{{ID: "test-client", Secret: "test-secret", RedirectURIs: []string{baseURL + "/auth/callback", baseURL + "/oauth/done"}}}
+	s := &stage{t: t, dsn: dsn, env: map[string]string{}, provider: oauthtest.Start(t, oauthtest.Options{Clients: clients}),
 		tenants: oauthtest.Start(t, oauthtest.Options{Clients: clients, Tenant: "9188040d-6c67-4c5b-b112-36a304b66dad"})}
 	s.api = httptest.NewServer(http.HandlerFunc(s.serveAPI))
 	t.Cleanup(s.api.Close)
+	folder := t.TempDir()
 	s.known = names{
 		"provider": s.provider.Issuer(), "tenants": strings.TrimSuffix(s.tenants.Issuer(), "/common/v2.0"), "api": s.api.URL,
 		"mebibyte": strings.Repeat("x", 1<<20),
+		"key file": filepath.Join(folder, "key"), "keys file": filepath.Join(folder, "keys"),
 	}
-	s.start(t, env)
+	require.NoError(t, os.WriteFile(s.known["key file"], []byte("of-the-key-file\n"), 0o600))
+	require.NoError(t, os.WriteFile(s.known["keys file"], []byte("first-of-many,second-of-many\nthird-of-many\n"), 0o600))
+	if slices.Contains(slices.Collect(maps.Values(env)), "{{proxy}}") {
+		s.google = newGoogle(t, clients)
+		s.known["proxy"], s.known["authority"] = s.google.proxy.URL, s.google.authority
+	}
+	for name, value := range env {
+		filled, err := s.known.fill(value)
+		require.NoError(t, err)
+		s.env[name] = filled
+	}
+	s.start()
+	t.Cleanup(func() {
+		if err := s.end(); err != nil {
+			t.Errorf("the broker ended with %v", err)
+		}
+	})
 	return s
 }
 
@@ -103,7 +127,9 @@ func (s *stage) serveAPI(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *stage) start(t *testing.T, env map[string]string) {
+// start starts the broker, on the database as it is.
+func (s *stage) start() {
+	t := s.t
 	t.Helper()
 	cmd := exec.Command(binary(t), "serve")
 	cmd.Dir = t.TempDir()
@@ -111,9 +137,7 @@ func (s *stage) start(t *testing.T, env map[string]string) {
 		"DATABASE_URL": s.dsn, "BASE_URL": baseURL, "LISTEN_ADDR": "127.0.0.1:0",
 		"ENCRYPTION_KEY": encryptionKey, "STATE_KEY": stateKey, "API_KEY": apiKey, "REQUIRE_API_KEY": "true",
 	}
-	for name, value := range env {
-		settings[name] = value
-	}
+	maps.Copy(settings, s.env)
 	cmd.Env = []string{"HOME=" + cmd.Dir}
 	for name, value := range settings {
 		cmd.Env = append(cmd.Env, name+"="+value)
@@ -135,15 +159,15 @@ func (s *stage) start(t *testing.T, env map[string]string) {
 		}
 	}()
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		<-read
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the broker ended with %v", err)
-		}
 		if t.Failed() {
 			t.Logf("log of the broker:\n%s", log)
 		}
 	})
+	s.end = func() error {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-read
+		return cmd.Wait()
+	}
 	select {
 	case a := <-address:
 		s.url = "http://" + a
@@ -222,8 +246,12 @@ func (s *stage) ask(t *testing.T, m message) (*http.Response, error) {
 }
 
 func (s *stage) client(t *testing.T) *http.Client {
+	transport := openapitest.Transport(t, http.DefaultTransport)
+	if s.env["REDIRECT_PATH"] != "" { // the contract has the callback at its usual path
+		transport = http.DefaultTransport
+	}
 	return &http.Client{
-		Timeout: time.Minute, Transport: openapitest.Transport(t, http.DefaultTransport),
+		Timeout: time.Minute, Transport: transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -240,6 +268,13 @@ func (s *stage) check(st step, resp *http.Response, body []byte) error {
 	}
 	s.remember(body)
 	text := string(body)
+	if st.elements != "" {
+		var list []json.RawMessage
+		if err := json.Unmarshal(body, &list); err != nil {
+			return err
+		}
+		return s.known.match(st.elements, fmt.Sprint(len(list)))
+	}
 	if len(st.lines) > 0 {
 		for _, want := range st.lines {
 			if err := s.hasLine(want, text); err != nil {
@@ -287,18 +322,9 @@ func (s *stage) remember(body []byte) {
 	}
 }
 
-// exec changes the database behind the broker's back.
-func (s *stage) exec(ctx context.Context, sqlite, postgres string, args ...any) error {
-	driver, source, statement := "pgx", s.dsn, postgres
-	if path, ok := strings.CutPrefix(s.dsn, "sqlite:"); ok {
-		driver, source, statement = "sqlite", path+"?_pragma=busy_timeout(10000)", sqlite
-	}
-	db, err := sql.Open(driver, source)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	done, err := db.ExecContext(ctx, statement, args...)
+// change changes one row behind the broker's back.
+func (s *stage) change(ctx context.Context, sqlite, postgres string, args ...any) error {
+	done, err := s.exec(ctx, sqlite, postgres, args...)
 	if err != nil {
 		return err
 	}
@@ -306,4 +332,18 @@ func (s *stage) exec(ctx context.Context, sqlite, postgres string, args ...any) 
 		return fmt.Errorf("%d rows instead of one: %w", n, err)
 	}
 	return nil
+}
+
+// exec executes a statement in the broker's database.
+func (s *stage) exec(ctx context.Context, sqlite, postgres string, args ...any) (sql.Result, error) {
+	driver, source, statement := "pgx", s.dsn, postgres
+	if path, ok := strings.CutPrefix(s.dsn, "sqlite:"); ok {
+		driver, source, statement = "sqlite", path+"?_pragma=busy_timeout(10000)", sqlite
+	}
+	db, err := sql.Open(driver, source)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	return db.ExecContext(ctx, statement, args...)
 }

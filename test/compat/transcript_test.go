@@ -20,8 +20,9 @@ import (
 //	< 200               the answer: its status; the lines < after it are the headers that
 //	                    must be there, then the whole body. No body: it must be empty
 //	<+ a line           instead of a body: one line of it
+//	<# 50               instead of a body: it is a list of so many elements
 //
-// In requests, answers and arguments {{name}} stands for what is known under the name.
+// In requests, answers, arguments and the environment {{name}} stands for what is known under the name.
 // In answers <kind> stands for anything of a kind, and <kind name> makes it known; a
 // name that is known already must be the same again. Everything else is compared byte
 // for byte, but for the line feed at the end of a JSON body.
@@ -43,6 +44,7 @@ type step struct {
 	request        message
 	answer         message
 	lines          []string // of the answer's body, one by one
+	elements       string   // how many the answer's list has
 }
 
 // message is the first line, the headers and the body of either direction.
@@ -109,15 +111,18 @@ func (tr *transcript) add(number int, mark, rest string) error {
 			s.steps = append(s.steps, step{line: number})
 		}
 		s.steps[len(s.steps)-1].request.add(rest)
-	case "<", "<+":
+	case "<", "<+", "<#":
 		st, err := last()
 		if err != nil {
 			return err
 		}
-		if mark == "<" {
+		switch mark {
+		case "<":
 			st.answer.add(rest)
-		} else {
+		case "<+":
 			st.lines = append(st.lines, rest)
+		case "<#":
+			st.elements = rest
 		}
 	default:
 		return fmt.Errorf("no line begins with %q", mark)

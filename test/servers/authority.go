@@ -49,13 +49,13 @@ func NewAuthority(t TB) *Authority {
 	return a
 }
 
-// Server issues a certificate for 127.0.0.1 and localhost.
-func (a *Authority) Server() (cert, key string) {
+// Server issues a certificate for 127.0.0.1, localhost and the further names.
+func (a *Authority) Server(further ...string) (cert, key string) {
 	a.t.Helper()
 	return a.issue("server-"+serial().String(), &x509.Certificate{
 		Subject: pkix.Name{CommonName: "localhost"}, NotAfter: time.Now().Add(24 * time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames:    append([]string{"localhost"}, further...), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	})
 }
 

@@ -49,6 +49,32 @@ var moveTests = []test{
 		require.Empty(s, rest)
 		require.Empty(s, s.claimDue())
 	}},
+	{"the backends that are named by rows are counted", func(s *suite) {
+		named := func() []broker.NamedBackend {
+			found, err := s.store.NamedBackends(s.ctx)
+			require.NoError(s, err)
+			return found
+		}
+		require.Empty(s, named())
+		at := func(backend string, managed bool) func(*broker.Provider) {
+			return func(p *broker.Provider) { p.Credentials.Backend, p.Credentials.Managed = backend, managed }
+		}
+		s.publish(at("a-vault", true))
+		s.publish(at("a-vault", false))
+		needed := s.publish(at("a-vault", true))
+		s.remove(needed, needed.Credentials)
+		gone := s.publish(at("a-vault", true))
+		s.remove(gone, credentials.Ref{})
+		s.publish(func(p *broker.Provider) { p.Credentials = credentials.Ref{} })
+		s.reserve()
+		s.addCleanup(func(c *broker.Cleanup) { c.Backend, c.After = "b-vault", broker.KeptAfter() })
+		s.addCleanup(func(c *broker.Cleanup) { c.Backend, c.After = "b-vault", s.now.Add(time.Hour) })
+		s.publish(at("c-vault", false))
+		s.addCleanup(func(c *broker.Cleanup) { c.Backend = "c-vault" })
+		require.Equal(s, []broker.NamedBackend{
+			{Name: "a-vault", Providers: 3, Managed: 2}, {Name: "b-vault", Due: 1, Kept: 1}, {Name: "c-vault", Providers: 1, Due: 1},
+		}, named())
+	}},
 	{"a released cleanup is as it was", func(s *suite) {
 		kept := s.addCleanup(func(c *broker.Cleanup) { c.After = broker.KeptAfter() })
 		claim := func() []broker.Cleanup {

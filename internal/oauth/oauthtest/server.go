@@ -8,6 +8,7 @@
 package oauthtest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
@@ -55,12 +56,16 @@ type Options struct {
 	// below /<any tenant>/, discovery states an issuer with "{tenantid}", and ID
 	// tokens have this tenant's id in iss and tid.
 	Tenant string
-	Now    func() time.Time // nil: time.Now
+	// URL is where clients reach the server, through something of the test's; "": where
+	// it listens.
+	URL string
+	Now func() time.Time // nil: time.Now
 }
 
 // Server is a running provider. It is safe for concurrent use.
 type Server struct {
 	opts   Options
+	addr   string
 	url    string
 	http   *http.Server
 	closed chan struct{}
@@ -126,7 +131,8 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
 	}
-	s.url = "http://" + listener.Addr().String()
+	s.addr = listener.Addr().String()
+	s.url = cmp.Or(o.URL, "http://"+s.addr)
 	s.http = &http.Server{Handler: s.routes(), ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = s.http.Serve(listener) }()
 	return s, nil
@@ -214,6 +220,9 @@ func (s *Server) URL(e Endpoint) string {
 	}
 	return s.url + s.path(e)
 }
+
+// Addr returns where the server listens.
+func (s *Server) Addr() string { return s.addr }
 
 // Issuer returns the issuer to be configured at a client.
 func (s *Server) Issuer() string {

@@ -87,13 +87,20 @@ func openSample(ctx context.Context, tx *sql.Tx, keys *seal.Keyring) (opened int
 		opened++
 	}
 	if len(closed) > 0 {
-		return opened, fmt.Errorf("%w: of %d tokens that were looked at %d do not open, among them that of connection %s",
-			ErrWrongKey, opened, len(closed), closed[0])
+		return opened, fmt.Errorf("%w: it does not open %d of %s, among them that of connection %s",
+			ErrWrongKey, len(closed), lookedAt(opened), closed[0])
 	}
 	if others > 0 {
-		return opened, fmt.Errorf("%w: it does not open %d of the %d tokens that were looked at", ErrKeyOrder, others, opened)
+		return opened, fmt.Errorf("%w: it does not open %d of %s", ErrKeyOrder, others, lookedAt(opened))
 	}
 	return opened, rows.Err()
+}
+
+func lookedAt(n int) string {
+	if n == 1 {
+		return "1 token that was looked at"
+	}
+	return fmt.Sprintf("%d tokens that were looked at", n)
 }
 
 // CheckKeys refuses keys that would part two brokers that use one database: while its

@@ -30,11 +30,13 @@ type Finished struct {
 	Sealed       int // code verifiers of pending consents
 	Erased       int // code verifiers of consents that have ended
 	Tokens       int // tokens that are in the existing broker's format still
+	Sampled      int // tokens that were opened first; 0: there are none, and nothing tells whether the key is right
 }
 
 // Finish ends the upgrade of a database of the existing broker, in one transaction: it
 // seals the pairs of credentials that lie in the providers' rows, empties both columns of
-// every row, seals the code verifiers, and forbids plaintext from then on. If keep is false
+// every row, seals the code verifiers, notes a time where a row has none, and forbids
+// plaintext from then on. If keep is false
 // it does the same and rolls it back. Nobody uses the tables meanwhile.
 //
 // It waits for changes of providers that are under way. Some of the tokens have to open: under
@@ -81,11 +83,11 @@ func (f finisher) finish(ctx context.Context) error {
 		f.done.Already = true
 		return nil
 	}
-	if _, err := openSample(ctx, f.tx, f.m.keys); err != nil {
+	if f.done.Sampled, err = openSample(ctx, f.tx, f.m.keys); err != nil {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		f.settle, f.sealPairs, f.emptyColumns, f.sealVerifiers, f.forbid,
+		f.settle, f.sealPairs, f.emptyColumns, f.sealVerifiers, f.fillTimes, f.forbid,
 	} {
 		if err := step(ctx); err != nil {
 			return fmt.Errorf("finishing the upgrade: %w", err)
@@ -335,6 +337,22 @@ func (f finisher) sealVerifiers(ctx context.Context) error {
 		f.done.Sealed++
 	}
 	return nil
+}
+
+// fillTimes gives a time to the rows that have none, as migration 00006 does where there is
+// nothing to finish: a listing that goes by age would not come to them.
+func (f finisher) fillTimes(ctx context.Context) error {
+	_, err := f.tx.ExecContext(ctx, `
+		UPDATE provider_profiles SET created_at = COALESCE(created_at, now()), updated_at = COALESCE(updated_at, now())
+			WHERE created_at IS NULL OR updated_at IS NULL;
+		UPDATE connections SET created_at = COALESCE(created_at, now()), updated_at = COALESCE(updated_at, now())
+			WHERE created_at IS NULL OR updated_at IS NULL;
+		UPDATE tokens SET created_at = now() WHERE created_at IS NULL;
+		UPDATE audit_events SET created_at = now() WHERE created_at IS NULL;
+		ALTER TABLE provider_profiles ALTER created_at SET NOT NULL, ALTER updated_at SET NOT NULL;
+		ALTER TABLE connections ALTER created_at SET NOT NULL, ALTER updated_at SET NOT NULL;
+		ALTER TABLE tokens ALTER created_at SET NOT NULL`)
+	return err
 }
 
 // forbid makes the database a finished one, like a new one: see migration 00005.

@@ -60,8 +60,9 @@ func sqliteDatabase(t *testing.T) database {
 	}
 }
 
-func postgresDatabase(t *testing.T) database {
-	url := servers.Postgres(t)
+func postgresDatabase(t *testing.T) database { return postgresAt(servers.Postgres(t)) }
+
+func postgresAt(url string) database {
 	return database{
 		folder: "postgres",
 		open: func(t *testing.T) store {

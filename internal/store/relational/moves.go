@@ -38,6 +38,22 @@ func (s *Store) KeptCleanups(ctx context.Context, backend string, page broker.Pa
 	return all(ctx, s.db, selectCleanups+sel.end("id", page.Limit), sel.args, scanCleanup)
 }
 
+// NamedBackends counts what names each secret backend.
+func (s *Store) NamedBackends(ctx context.Context) ([]broker.NamedBackend, error) {
+	const statement = `SELECT backend, sum(provider), sum(managed), sum(cleanup), sum(kept) FROM (
+			SELECT secret_backend AS backend, 1 AS provider, CASE WHEN secret_managed THEN 1 ELSE 0 END AS managed, 0 AS cleanup, 0 AS kept
+				FROM provider_profiles WHERE secret_backend <> '' AND ` + published + `
+			UNION ALL
+			SELECT backend, 0, 0, 1, CASE WHEN due_at >= $1 THEN 1 ELSE 0 END FROM credential_cleanups
+		) AS named GROUP BY backend ORDER BY backend`
+	return all(ctx, s.db, statement, []any{at(broker.KeptAfter())}, func(scan Scan) (n broker.NamedBackend, err error) {
+		var cleanups int
+		err = scan(&n.Name, &n.Providers, &n.Managed, &cleanups, &n.Kept)
+		n.Due = cleanups - n.Kept
+		return n, err
+	})
+}
+
 // ReleaseCleanups ends the claims on cleanups.
 func (s *Store) ReleaseCleanups(ctx context.Context, ids ...uuid.UUID) error {
 	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
