@@ -56,6 +56,7 @@ func TestAttackOnTheState(t *testing.T) {
 		"a changed payload":    base64.RawURLEncoding.EncodeToString([]byte(payload("ws-2", provider, claims["nonce"], time.Now()))) + "." + mac,
 		"two payloads":         body + "." + body + "." + mac,
 		"padded":               body + "=." + mac + "=",
+		"a line break":         state[:9] + "\n" + state[9:],
 		"expired":              signState(t, stateKey, payload("ws-1", provider, claims["nonce"], time.Now().Add(-10*time.Minute-time.Second))),
 		"from the future":      signState(t, stateKey, payload("ws-1", provider, claims["nonce"], time.Now().Add(10*time.Minute))),
 		"another provider":     signState(t, stateKey, payload("ws-1", other, claims["nonce"], time.Now())),
