@@ -139,7 +139,7 @@ const (
 
 // compilerError is in the output of a test that could not build the program that it
 // runs: that is no defence missed.
-var compilerError = regexp.MustCompile(`(?m)^\s*# \S+\n\s*\S+\.go:\d+:\d+: `)
+var compilerError = regexp.MustCompile(`# \S+\n\s*\S+\.go:\d+:\d+: `)
 
 // run runs the test without the defence.
 func (t test) run(ctx context.Context, root, overlay string) (verdict string, output []byte, err error) {
