@@ -52,7 +52,7 @@ var errState = errors.New("the state is malformed, forged or expired")
 // verifyState returns what a signed state says, and the connection that it is for.
 func verifyState(key []byte, s string, now time.Time) (state, uuid.UUID, error) {
 	body, sum, ok := strings.Cut(s, ".")
-	if !ok {
+	if !ok || strings.ContainsAny(s, "\r\n") { // which a decoder skips, a strict one too
 		return state{}, uuid.Nil, errState
 	}
 	enc := base64.RawURLEncoding.Strict()

@@ -122,6 +122,24 @@ func TestRateLimit(t *testing.T) {
 	require.Equal(t, 200, c.get("/health").StatusCode)
 }
 
+// What is forbidden uses up the key's allowance, and what comes from elsewhere does not:
+// whoever has stolen a key cannot use it against its owner.
+func TestWhatUsesUpAnAllowance(t *testing.T) {
+	c := newClient(t, httpapi.Options{Broker: &stub{}, RateLimit: 0.01, RequireAllowlist: true,
+		AllowedCIDRs: prefixes("10.0.0.0/8"), TrustedProxies: prefixes("127.0.0.1/32")})
+	owner, thief := c.with("X-Forwarded-For", "10.0.0.1"), c.with("X-Forwarded-For", "192.0.2.1")
+	for range 3 {
+		thief.get("/providers").requireError(t, 403, "access_denied")
+	}
+	require.Equal(t, 200, owner.get("/providers").StatusCode)
+	owner.get("/providers").requireError(t, 429, "rate_limited")
+	thief.get("/providers").requireError(t, 403, "access_denied")
+
+	agent := owner.as(agentKey)
+	agent.get("/providers").requireError(t, 403, "forbidden")
+	agent.get("/providers").requireError(t, 429, "rate_limited")
+}
+
 func TestRateLimitAllowsABurst(t *testing.T) {
 	c := newClient(t, httpapi.Options{Broker: &stub{}, RateLimit: 5})
 	limited := 0

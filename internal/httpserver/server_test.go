@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -141,7 +142,7 @@ func TestServeReturnsWhatTheListenerMeets(t *testing.T) {
 
 // A client that never ends its header does not keep a connection for ever.
 func TestSlowHeaderIsCutOff(t *testing.T) {
-	r := serve(t, httpserver.Options{Handler: http.NotFoundHandler(), HeaderTimeout: 100 * time.Millisecond})
+	r := serve(t, httpserver.Options{Handler: http.NotFoundHandler(), HeaderTimeout: 100 * time.Millisecond, ReadTimeout: time.Hour})
 	conn, err := net.Dial("tcp", r.addr)
 	require.NoError(t, err)
 	defer conn.Close()
@@ -169,6 +170,32 @@ func TestSlowBodyIsCutOff(t *testing.T) {
 		require.Error(t, err)
 	case <-time.After(30 * time.Second):
 		t.Fatal("the handler still reads")
+	}
+}
+
+// A client that asks and never reads keeps its handler no longer than WriteTimeout.
+func TestAnAnswerThatNobodyReadsIsCutOff(t *testing.T) {
+	ended := make(chan error, 1)
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		part := make([]byte, 1<<20)
+		for {
+			if _, err := w.Write(part); err != nil {
+				ended <- err
+				return
+			}
+		}
+	})
+	r := serve(t, httpserver.Options{Handler: h, WriteTimeout: 100 * time.Millisecond})
+	conn, err := net.Dial("tcp", r.addr)
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	select {
+	case err := <-ended:
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	case <-time.After(30 * time.Second):
+		t.Fatal("the handler still writes")
 	}
 }
 

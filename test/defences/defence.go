@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -136,6 +137,10 @@ const (
 	skipped   = "SKIPPED"
 )
 
+// compilerError is in the output of a test that could not build the program that it
+// runs: that is no defence missed.
+var compilerError = regexp.MustCompile(`# \S+\n\s*\S+\.go:\d+:\d+: `)
+
 // run runs the test without the defence.
 func (t test) run(ctx context.Context, root, overlay string) (verdict string, output []byte, err error) {
 	pattern := "^" + strings.ReplaceAll(t.name, "/", "$/^") + "$"
@@ -153,7 +158,7 @@ func (t test) run(ctx context.Context, root, overlay string) (verdict string, ou
 	top, _, _ := strings.Cut(t.name, "/")
 	contains := func(s string) bool { return bytes.Contains(output, []byte(s)) }
 	switch {
-	case contains("[build failed]"), contains("[setup failed]"):
+	case contains("[build failed]"), contains("[setup failed]"), compilerError.Match(output):
 		verdict = unbuilt
 	case contains("[no tests to run]"):
 		verdict = notRun

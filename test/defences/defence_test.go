@@ -66,14 +66,19 @@ diff --git a/sum.go b/sum.go
 +func Sum(a, b int) int { return a - b }
 `
 
+// sampleOfProgram changes a program that the test builds, and that does not build then.
+var sampleOfProgram = strings.NewReplacer("sum.go", "cmd/main.go", "package sum", "package main",
+	"func Sum(a, b int) int { return a + b }", "func main() {}", "func Sum(a, b int) int { return a - b }", "func main() { return 1 }").Replace(sample)
+
 func TestWhatBecomesOfATest(t *testing.T) {
 	for name, c := range map[string]struct{ test, patch, want string }{
-		"noticed":   {"TestSum", sample, noticed},
-		"unnoticed": {"TestNothing", sample, unnoticed},
-		"skipped":   {"TestSkipped", sample, skipped},
-		"missing":   {"TestMissing", sample, notRun},
-		"no code":   {"TestSum", strings.ReplaceAll(sample, "return a - b", "return c"), unbuilt},
-		"no end":    {"TestSum", strings.ReplaceAll(sample, "{ return a - b", "{ panic(1); return 0"), noticed},
+		"noticed":    {"TestSum", sample, noticed},
+		"unnoticed":  {"TestNothing", sample, unnoticed},
+		"skipped":    {"TestSkipped", sample, skipped},
+		"missing":    {"TestMissing", sample, notRun},
+		"no code":    {"TestSum", strings.ReplaceAll(sample, "return a - b", "return c"), unbuilt},
+		"no program": {"TestProgram", sampleOfProgram, unbuilt},
+		"no end":     {"TestSum", strings.ReplaceAll(sample, "{ return a - b", "{ panic(1); return 0"), noticed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -81,10 +86,13 @@ func TestWhatBecomesOfATest(t *testing.T) {
 			for file, text := range map[string]string{
 				"go.mod": "module sum\n\ngo 1.26\n",
 				"sum.go": "package sum\n\nfunc Sum(a, b int) int { return a + b }\n",
-				"sum_test.go": "package sum\n\nimport \"testing\"\n\nfunc TestSum(t *testing.T) {\n\tif Sum(1, 2) != 3 {\n\t\tt.Error(\"no sum\")\n\t}\n}\n\n" +
-					"func TestNothing(*testing.T) {}\n\nfunc TestSkipped(t *testing.T) { t.Skip() }\n",
-				"x.patch": c.patch,
+				"sum_test.go": "package sum\n\nimport (\n\t\"os/exec\"\n\t\"testing\"\n)\n\nfunc TestSum(t *testing.T) {\n\tif Sum(1, 2) != 3 {\n\t\tt.Error(\"no sum\")\n\t}\n}\n\n" +
+					"func TestNothing(*testing.T) {}\n\nfunc TestSkipped(t *testing.T) { t.Skip() }\n\n" +
+					"func TestProgram(t *testing.T) {\n\tif out, err := exec.Command(\"go\", \"build\", \"-o\", \"/dev/null\", \"./cmd\").CombinedOutput(); err != nil {\n\t\tt.Fatalf(\"%s\", out)\n\t}\n}\n",
+				"cmd/main.go": "package main\n\nfunc main() {}\n",
+				"x.patch":     c.patch,
 			} {
+				require.NoError(t, os.MkdirAll(filepath.Join(root, filepath.Dir(file)), 0o700))
 				require.NoError(t, os.WriteFile(filepath.Join(root, file), []byte(text), 0o600))
 			}
 			d, err := parse(c.patch)

@@ -162,7 +162,7 @@ func TestAccessKeyFiles(t *testing.T) {
 // TestAccessRate: a key has its own allowance, and is told when to come again.
 func TestAccessRate(t *testing.T) {
 	t.Parallel()
-	b := start(t, base().with(env{"DATABASE_URL": servers.Postgres(t), "RATE_LIMIT": "1", "API_KEYS": agentKey}))
+	b := start(t, base().with(env{"DATABASE_URL": servers.Postgres(t), "RATE_LIMIT": "0.1", "API_KEYS": agentKey}))
 	limited := 0
 	for range 20 {
 		a := b.call("GET", "/providers", nil)

@@ -6,9 +6,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +58,7 @@ func TestAttackOnTheState(t *testing.T) {
 		"a changed payload":    base64.RawURLEncoding.EncodeToString([]byte(payload("ws-2", provider, claims["nonce"], time.Now()))) + "." + mac,
 		"two payloads":         body + "." + body + "." + mac,
 		"padded":               body + "=." + mac + "=",
+		"a line break":         state[:9] + "\n" + state[9:],
 		"expired":              signState(t, stateKey, payload("ws-1", provider, claims["nonce"], time.Now().Add(-10*time.Minute-time.Second))),
 		"from the future":      signState(t, stateKey, payload("ws-1", provider, claims["nonce"], time.Now().Add(10*time.Minute))),
 		"another provider":     signState(t, stateKey, payload("ws-1", other, claims["nonce"], time.Now())),
@@ -207,9 +210,9 @@ func TestAttackWithBodies(t *testing.T) {
 	deep := `{"profile":{"name":"a","params":` + strings.Repeat(`{"a":`, 100_000) + "1" + strings.Repeat("}", 100_000) + `}}`
 	b.raw("POST", "/providers", deep, key()).want(400, "invalid_json")
 	req := b.request("POST", "/providers", nil, key())
-	req.Body = http.NoBody
-	req.Body = endless{}
-	req.ContentLength = -1
+	body := &spaces{}
+	body.left.Store(64 << 20) // many times the limit and what lies in buffers
+	req.Body, req.ContentLength = body, -1
 	resp, err := (&http.Client{Timeout: time.Minute}).Do(req)
 	if err == nil { // the broker may have cut the connection before the client had sent all
 		require.Equal(t, http.StatusRequestEntityTooLarge, resp.StatusCode)
@@ -218,6 +221,7 @@ func TestAttackWithBodies(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 		require.Equal(t, "body_too_large", e["error"])
 	}
+	require.Positive(t, body.left.Load(), "the broker has read all of it")
 	big := key("X-Big", strings.Repeat("x", 128<<10))
 	resp, err = (&http.Client{Timeout: time.Minute}).Do(b.request("GET", "/health", nil, big))
 	if err == nil {
@@ -228,13 +232,18 @@ func TestAttackWithBodies(t *testing.T) {
 	b.send("GET", "/health", nil, nil).want(200)
 }
 
-// endless is a body without an end.
-type endless struct{}
+// spaces is a long body that does not say how long it is. A client may go on reading it
+// after its request has failed.
+type spaces struct{ left atomic.Int64 }
 
-func (endless) Read(p []byte) (int, error) {
+func (s *spaces) Read(p []byte) (int, error) {
+	if s.left.Add(-int64(len(p))) <= 0 {
+		return 0, io.EOF
+	}
 	for i := range p {
 		p[i] = ' '
 	}
 	return len(p), nil
 }
-func (endless) Close() error { return nil }
+
+func (s *spaces) Close() error { return nil }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -214,40 +215,54 @@ func vaultWorld(w world, name string, v *servers.VaultServer, mount string, vers
 	return w
 }
 
+// closedWorld is a world whose servers start when it is opened.
+type closedWorld struct {
+	name string
+	open func(t *testing.T) world
+}
+
 // worlds are all combinations that the flow must work in.
-func worlds(t *testing.T) []world {
-	v := servers.Vault(t)
-	cluster := servers.PostgresCluster(t) // of its own: all that it writes is searched
-	v.MountKV("kv1", 1)
-	// Each has the policy that doctor prints, and no other right.
-	least := func(w world, name, mount string, version int, login func(policy string) env) world {
-		fixed := env{"VAULT_KV_VERSION": strconv.Itoa(version)}
-		w = underPrintedPolicy(t, vaultWorld(w, name, v, mount, version, fixed), v, strings.ReplaceAll(strings.ToLower(name), " ", "-"), login)
-		w.env = w.env.with(env{"VAULT_KV_VERSION": ""}) // which is found out
-		return w
-	}
-	token := func(policy string) env { return env{"VAULT_TOKEN": v.Token([]string{policy}, nil)} }
+func worlds(t *testing.T) []closedWorld {
+	vault := sync.OnceValue(func() *servers.VaultServer {
+		v := servers.Vault(t)
+		v.MountKV("kv1", 1)
+		return v
+	})
+	cluster := sync.OnceValue(func() *servers.Cluster { return servers.PostgresCluster(t) }) // of its own: all that it writes is searched
+	postgres := func(t *testing.T) world { return postgresWorld(t, cluster()) }
+	token := func(policy string) env { return env{"VAULT_TOKEN": vault().Token([]string{policy}, nil)} }
 	approle := func(policy string) env {
-		roleID, secretID := v.AppRole("nexus", []string{policy}, nil)
+		roleID, secretID := vault().AppRole("nexus", []string{policy}, nil)
 		return env{"VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": roleID, "VAULT_SECRET_ID": secretID}
 	}
-	return []world{
-		sqliteWorld(t),
-		postgresWorld(t, cluster),
-		least(postgresWorld(t, cluster), "Vault KV v2 by token, PostgreSQL", "secret", 2, token),
-		least(sqliteWorld(t), "Vault KV v1 by token, SQLite", "kv1", 1, token),
-		least(sqliteWorld(t), "Vault KV v2 by AppRole, SQLite", "secret", 2, approle),
-		newAWS(t, postgresWorld(t, cluster), "0").world,
-		newAWS(t, sqliteWorld(t), "7").world,
-		newGCP(t, postgresWorld(t, cluster)).world,
+	// Each has the policy that doctor prints, and no other right.
+	least := func(name, mount string, version int, database func(*testing.T) world, login func(policy string) env) closedWorld {
+		return closedWorld{name, func(t *testing.T) world {
+			fixed := env{"VAULT_KV_VERSION": strconv.Itoa(version)}
+			w := vaultWorld(database(t), name, vault(), mount, version, fixed)
+			w = underPrintedPolicy(t, w, vault(), strings.ReplaceAll(strings.ToLower(name), " ", "-"), login)
+			w.env = w.env.with(env{"VAULT_KV_VERSION": ""}) // which is found out
+			return w
+		}}
+	}
+	return []closedWorld{
+		{"internal on SQLite", sqliteWorld},
+		{"internal on PostgreSQL", postgres},
+		least("Vault KV v2 by token, PostgreSQL", "secret", 2, postgres, token),
+		least("Vault KV v1 by token, SQLite", "kv1", 1, sqliteWorld, token),
+		least("Vault KV v2 by AppRole, SQLite", "secret", 2, sqliteWorld, approle),
+		{"AWS Secrets Manager, PostgreSQL", func(t *testing.T) world { return newAWS(t, postgres(t), "0").world }},
+		{"AWS Secrets Manager, SQLite", func(t *testing.T) world { return newAWS(t, sqliteWorld(t), "7").world }},
+		{"GCP Secret Manager, PostgreSQL", func(t *testing.T) world { return newGCP(t, postgres(t)).world }},
 	}
 }
 
 // TestFlow is the broker's whole life in every world: a provider is registered, a
 // user connects, an agent gets tokens, the secret is rotated, and everything goes.
 func TestFlow(t *testing.T) {
-	for i, w := range worlds(t) {
-		t.Run(w.name, func(t *testing.T) {
+	for i, closed := range worlds(t) {
+		t.Run(closed.name, func(t *testing.T) {
+			w := closed.open(t)
 			c := newCanary()
 			client := servers.OIDCClient{
 				ID: "CANARY-client-id", Secret: `CANARY-client-secret /+:% "quoted" <&> \`,
