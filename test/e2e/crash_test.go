@@ -208,10 +208,14 @@ func testCrash(t *testing.T, f *fragile, all bool) {
 	f.settle(t, slices.Concat(killings, failures))
 }
 
-// rehearse carries out each operation undisturbed and returns what it says.
+// rehearse carries out each operation undisturbed and returns what it says. What a broker
+// asks only once, before its first operation, does not belong to it.
 func (f *fragile) rehearse(t *testing.T, witness *process) map[string][]message {
 	g := &turnstile{}
 	b := startSwept(t, f.through(t, g))
+	first := accident{operation: "register", name: "rehearsal-first"}
+	first.operate(b)
+	require.Equal(t, http.StatusCreated, first.status)
 	messages := map[string][]message{}
 	for _, operation := range operations {
 		a := accident{operation: operation, name: "rehearsal-" + operation}
