@@ -159,6 +159,30 @@ func TestDenialAndMissingKeyAreNeverBridged(t *testing.T) {
 	}
 }
 
+// That one value is gone counts, also while the other cannot be read: the pair that was
+// known is no longer true.
+func TestHalfAnOutageDoesNotHideAMissingValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.put(t, "google", "id", "s3cret")
+		_, err := b.Get(t.Context(), google())
+		require.NoError(t, err)
+		require.NoError(t, b.vault.Delete(t.Context(), "google/client_secret"))
+		b.vault.Before(func(_ context.Context, c memory.Call) error {
+			if c.Key == "google/client_id" {
+				return errOutage
+			}
+			return nil
+		})
+		time.Sleep(5 * time.Minute)
+		_, err = b.Get(t.Context(), google())
+		require.ErrorIs(t, err, secret.ErrNotFound)
+		b.vault.Fail(errOutage)
+		_, err = b.Get(t.Context(), google())
+		require.ErrorIs(t, err, secret.ErrUnavailable, "the old pair does not come back")
+	})
+}
+
 // During an outage that hangs, a provider in use never waits, and the backend is
 // tried by one read at a time, not by every flow.
 func TestKnownOutageMakesNobodyWait(t *testing.T) {
