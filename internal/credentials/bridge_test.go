@@ -34,9 +34,13 @@ func TestRefreshedInTheBackgroundWhileInUse(t *testing.T) {
 		time.Sleep(time.Minute)
 		release := b.vault.Stall() // who triggers the refresh does not wait for it
 		for range 10 {
+			at := time.Now()
+			timer := time.AfterFunc(time.Minute, release)
 			p, err := b.Get(t.Context(), google())
+			timer.Stop()
 			require.NoError(t, err)
 			requirePair(t, p, "id", "old")
+			require.Zero(t, time.Since(at), "it waited")
 			time.Sleep(1500 * time.Millisecond)
 		}
 		release()
@@ -90,6 +94,7 @@ func TestOutageIsBridgedForMaxStaleOnly(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBed(t)
 				b.put(t, "google", "id", "s3cret")
+				time.Sleep(time.Second) // the end comes between two sweeps of the memory
 				_, err := b.Get(t.Context(), google())
 				require.NoError(t, err)
 				b.vault.Fail(outage)
@@ -116,6 +121,7 @@ func TestMaxStaleZeroBridgesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, func(o *credentials.Options) { o.MaxStale = 0 })
 		b.put(t, "google", "id", "s3cret")
+		time.Sleep(time.Second) // the end comes between two sweeps of the memory
 		_, err := b.Get(t.Context(), google())
 		require.NoError(t, err)
 		b.vault.Fail(errOutage)
@@ -151,6 +157,30 @@ func TestDenialAndMissingKeyAreNeverBridged(t *testing.T) {
 			})
 		}
 	}
+}
+
+// That one value is gone counts, also while the other cannot be read: the pair that was
+// known is no longer true.
+func TestHalfAnOutageDoesNotHideAMissingValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.put(t, "google", "id", "s3cret")
+		_, err := b.Get(t.Context(), google())
+		require.NoError(t, err)
+		require.NoError(t, b.vault.Delete(t.Context(), "google/client_secret"))
+		b.vault.Before(func(_ context.Context, c memory.Call) error {
+			if c.Key == "google/client_id" {
+				return errOutage
+			}
+			return nil
+		})
+		time.Sleep(5 * time.Minute)
+		_, err = b.Get(t.Context(), google())
+		require.ErrorIs(t, err, secret.ErrNotFound)
+		b.vault.Fail(errOutage)
+		_, err = b.Get(t.Context(), google())
+		require.ErrorIs(t, err, secret.ErrUnavailable, "the old pair does not come back")
+	})
 }
 
 // During an outage that hangs, a provider in use never waits, and the backend is

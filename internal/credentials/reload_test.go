@@ -85,7 +85,7 @@ func TestReloadCannotBeAbused(t *testing.T) {
 				var answers atomic.Int32
 				for range 100 {
 					flows.Go(func() {
-						for ctx.Err() == nil {
+						for ctx.Err() == nil && answers.Load() < 5000 { // time stands still for those who need not wait
 							if _, changed, err := b.Reload(ctx, google(), rejected); err == nil && !changed {
 								answers.Add(1)
 							}

@@ -24,37 +24,57 @@ type keyFile struct {
 
 	keys  []key  // in force
 	seen  digest // of the content that keys came from
+	next  digest // of the content at the last look; another one than seen may be half written
 	gone  bool   // at the last look the file was missing, or held no key
 	fault string // at the last look it could not be used, and why
 }
 
+// settleTime is how long a file that has changed must stay as it is before it counts: it
+// may be being written. The half of a line may be a key, and of a role that it was not
+// meant for.
+const settleTime = time.Second
+
 // Watch reads the key files every interval until ctx is done, so that keys can be
 // added and withdrawn while the broker runs. It returns at once if there are none.
 //
-// What a file says is in force at the next look, a withdrawn key included. A file
-// that is missing or empty withdraws all its keys only when the following look finds
-// it so too: tools that write a file in place, or remove it before they put the new
-// one there, must not lock everybody out for a moment. A file that cannot be read
-// or understood says nothing: its last keys stay, and the log has an error.
+// What a file says is in force, a withdrawn key included, when two looks have found the
+// same: the second one follows a second after a look that finds a change (or an interval
+// after it, if that is shorter), since the file may be half written. A file that is missing
+// or empty withdraws all its keys only when it is so an interval later too: tools that
+// write a file in place, or remove it before they put the new one there, must not lock
+// everybody out. A file that cannot be read or understood says nothing: its last keys
+// stay, and the log has an error.
 func (k *Keys) Watch(ctx context.Context, interval time.Duration) {
 	if len(k.files) == 0 {
 		return
 	}
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
+	look := time.NewTimer(interval)
+	defer look.Stop()
+	again := false // it is the second look at what has changed
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			k.reload()
+		case <-look.C:
+		}
+		unsettled := k.reload(again)
+		again = unsettled && !again
+		if again {
+			look.Reset(min(interval, settleTime))
+		} else {
+			look.Reset(interval)
 		}
 	}
 }
 
-func (k *Keys) reload() {
+// reload looks at the files, or only at those that may have been half written at the last
+// look. It reports whether there are such now.
+func (k *Keys) reload(onlyUnsettled bool) (unsettled bool) {
 	changed := false
 	for _, f := range k.files {
+		if onlyUnsettled && !f.unsettled() {
+			continue
+		}
 		switch update, err := f.look(); {
 		case err != nil && err.Error() != f.fault:
 			f.fault = err.Error()
@@ -64,15 +84,17 @@ func (k *Keys) reload() {
 			f.fault = ""
 			changed = changed || update
 		}
+		unsettled = unsettled || f.unsettled()
 	}
 	if !changed {
-		return
+		return unsettled
 	}
 	n := k.publish()
 	k.log.Info("API keys were read again", "keys", n)
 	if n == 0 {
 		k.log.Error("no API key is left: every call will be refused")
 	}
+	return unsettled
 }
 
 // load reads the file for the first time.
@@ -83,11 +105,17 @@ func (f *keyFile) load() error {
 	}
 	f.keys, err = f.parse(content)
 	f.seen = sha256.Sum256(bytes.TrimSpace(content))
+	f.next = f.seen
 	return err
 }
 
+// unsettled reports whether the file has changed and must be looked at once more.
+func (f *keyFile) unsettled() bool { return f.next != f.seen }
+
 // look reads the file again and reports whether its keys have changed.
 func (f *keyFile) look() (changed bool, err error) {
+	before := f.next
+	f.next = f.seen // nothing to wait for, unless this look finds it
 	content, err := os.ReadFile(f.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
@@ -102,7 +130,8 @@ func (f *keyFile) look() (changed bool, err error) {
 		return false, nil
 	}
 	sum := digest(sha256.Sum256(bytes.TrimSpace(content)))
-	if sum == f.seen {
+	f.next = sum
+	if sum == f.seen || sum != before && !f.gone {
 		return false, nil
 	}
 	f.keys, f.seen = keys, sum
