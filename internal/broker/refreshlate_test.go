@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,7 +11,6 @@ import (
 
 	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/internal/oauth/oauthtest"
-	"github.com/nexus-broker/nexus-broker/secret/memory"
 )
 
 // late is a store at which something happens between the look at a token and the claim of
@@ -62,21 +62,31 @@ func TestARefreshThatHasLookedBeforeAnotherEnded(t *testing.T) {
 	})
 }
 
+// unconfirmed is a store whose database is away when a lease is to be confirmed.
+type unconfirmed struct {
+	broker.Store
+	down atomic.Bool
+}
+
+func (u *unconfirmed) KeepRefresh(ctx context.Context, l broker.RefreshLease, ttl time.Duration) error {
+	if u.down.Load() {
+		return errReset
+	}
+	return u.Store.KeepRefresh(ctx, l, ttl)
+}
+
 // The database goes away while the credentials are read: the provider is not asked for a
 // token that could not be stored.
 func TestNoTokenIsAskedForWithoutTheDatabase(t *testing.T) {
 	onBoth(t, func(t *testing.T, o options) {
-		db := &outage{}
+		db := &unconfirmed{}
 		o.wrap = func(inner broker.Store) broker.Store { db.Store = inner; return db }
 		h := newHouse(t, o)
-		id := h.register("google")
-		connection := h.connect(id)
-		h.creds.Forget(h.provider(id).Credentials)
-		h.vault.Before(func(context.Context, memory.Call) error { db.down.Store(true); return nil })
+		connection := h.connect(h.register("google"))
+		db.down.Store(true)
 		_, err := h.Refresh(t.Context(), connection)
 		code(t, broker.CodeInternal, err)
 		require.Zero(t, h.op.CountGrant("refresh_token"))
-		h.vault.Before(nil)
 		db.down.Store(false)
 		_, err = h.Refresh(t.Context(), connection)
 		require.NoError(t, err)
