@@ -1,13 +1,16 @@
 package broker_test
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/secret/memory"
 )
 
 // cutOff leaves a provider as an update of its secret does whose process was killed
@@ -45,4 +48,32 @@ func TestNothingIsLeftOfAnUpdateThatWasCutOffAndRepeated(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A process that dies between the copy of a rename and the switch of the row has noted the
+// copy before: another one deletes it, and the pair stays where the row says.
+func TestARenameThatIsCutOffLeavesOnePair(t *testing.T) {
+	path, vault := t.TempDir()+"/broker.db", memory.NewFaulty(memory.New())
+	one := newHouse(t, options{path: path, vault: vault})
+	id := one.register("google")
+	vault.After(func(_ context.Context, c memory.Call) error {
+		if c.Op == memory.OpCreate && c.Key == "renamed/client_secret" { // it is no more
+			vault.Fail(errDown)
+			return one.store.Close()
+		}
+		return nil
+	})
+	rename := broker.ProfileInput{Name: broker.Given("renamed")}
+	require.Error(t, one.PatchProvider(t.Context(), id, rename))
+	vault.After(nil)
+	vault.Fail(nil)
+	require.Equal(t, clientSecret, one.inVault("renamed/client_secret"), "nothing is left: the test proves nothing")
+
+	two := newHouse(t, options{path: path, vault: vault, now: func() time.Time { return time.Now().Add(time.Hour) }})
+	two.SweepOnce(t.Context())
+	require.Empty(t, two.inVault("renamed/client_id")+two.inVault("renamed/client_secret"))
+	require.Equal(t, clientSecret, two.inVault("google/client_secret"))
+	require.NoError(t, two.PatchProvider(t.Context(), id, rename))
+	require.Equal(t, clientSecret, two.inVault("renamed/client_secret"))
+	require.Empty(t, two.inVault("google/client_secret"))
 }

@@ -61,6 +61,39 @@ func TestWhatOverwritingPutsBackStays(t *testing.T) {
 	}
 }
 
+// A process that dies when it has overwritten a target, and before the row names it, leaves
+// a copy there: the sweep deletes it, unless somebody has run the move again.
+func TestAnOverwritingThatIsCutOffLeavesNothing(t *testing.T) {
+	path, vault := t.TempDir()+"/broker.db", memory.NewFaulty(memory.New())
+	one := newHouse(t, options{internal: true, path: path, vault: vault})
+	id := one.register("google")
+	require.NoError(t, vault.Set(t.Context(), "google/client_id", "theirs"))
+	require.NoError(t, vault.Set(t.Context(), "google/client_secret", "theirs"))
+	vault.After(func(_ context.Context, c memory.Call) error {
+		if c.Op == memory.OpReplace && c.Key == "google/client_secret" { // it is no more
+			vault.Fail(errDown)
+			return one.store.Close()
+		}
+		return nil
+	})
+	o := outwards
+	o.Overwrite, o.Patience = true, time.Millisecond
+	_, err := moving(t, one.Migrate, o)
+	require.Error(t, err)
+	vault.After(nil)
+	vault.Fail(nil)
+	require.Equal(t, clientSecret, one.inVault("google/client_secret"), "nothing is left: the test proves nothing")
+
+	two := newHouse(t, options{internal: true, path: path, vault: vault, now: func() time.Time { return time.Now().Add(time.Hour) }})
+	two.SweepOnce(t.Context())
+	require.NotEqual(t, clientID, two.inVault("google/client_id"))
+	require.NotEqual(t, clientSecret, two.inVault("google/client_secret"))
+	require.Equal(t, credentials.Internal, two.provider(id).Credentials.Backend)
+	o.Patience = outwards.Patience
+	moved(t, two.Migrate, o, id, broker.MoveCopied)
+	require.Equal(t, clientSecret, two.inVault("google/client_secret"))
+}
+
 // keptNotes is a store that, while keep is set, drops no note: the process that wanted to
 // is dead.
 type keptNotes struct {

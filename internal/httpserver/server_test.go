@@ -110,6 +110,11 @@ func TestRequestsInFlightFinish(t *testing.T) {
 		}
 		return err != nil
 	}, 10*time.Second, 5*time.Millisecond, "new connections are refused at once")
+	select { // for longer than the server waits for the headers of connections that were just made
+	case err := <-r.done:
+		t.Fatalf("the server has ended with a request in flight: %v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
 	close(h.release)
 	require.NoError(t, r.ended(t))
 	require.Equal(t, "finished", <-body)

@@ -35,7 +35,8 @@ type loaded struct {
 // TestDatabaseRestartsUnderLoad: PostgreSQL restarts while callers refresh and read the
 // tokens of connections at a provider that ends a grant whose refresh token comes a second
 // time. Meanwhile requests fail in the API's own form, afterwards they work without
-// anybody's help; no token is asked for twice, and none that was answered is lost.
+// anybody's help; no token is asked for twice, and none that was answered is lost. Some of
+// the tokens come from the provider while the database is away.
 func TestDatabaseRestartsUnderLoad(t *testing.T) {
 	t.Parallel()
 	cluster := servers.PostgresCluster(t, "fsync=off")
@@ -57,8 +58,20 @@ func TestDatabaseRestartsUnderLoad(t *testing.T) {
 
 	for restart := range 2 {
 		x.goesOn(t, fmt.Sprintf("before restart %d", restart+1))
-		failed := x.failed.Load()
+		failed, unstored := x.failed.Load(), countOf(x.process, "a token could not be stored")
+		arrived, open := held(op, 2)
+		for range cap(arrived) {
+			select {
+			case <-arrived:
+			case <-time.After(time.Minute):
+				t.Fatal("the refreshes do not reach the provider")
+			}
+		}
 		cluster.Stop()
+		open()
+		eventually(t, "the broker has tried to store", func() bool {
+			return countOf(x.process, "a token could not be stored") >= unstored+cap(arrived)
+		})
 		eventually(t, "the callers notice", func() bool { return x.failed.Load() >= failed+int32(len(x.connections)) })
 		cluster.Start(t)
 	}
@@ -78,6 +91,18 @@ func TestDatabaseRestartsUnderLoad(t *testing.T) {
 		require.Equal(t, x.latest[c], x.token(c).want(200).text("access_token"), "what was answered last is stored")
 		x.refresh(c).want(200) // the grant lives
 	}
+}
+
+// held is gate for a provider that is busy: arrived tells which of the requests are its.
+func held(op *oauthtest.Server, n int) (arrived chan struct{}, open func()) {
+	arrived, release := make(chan struct{}, n), make(chan struct{})
+	for range n {
+		op.Next(oauthtest.Token, func(s *oauthtest.Server, w http.ResponseWriter, r *http.Request, ordinary http.HandlerFunc) {
+			arrived <- struct{}{}
+			oauthtest.When(release, oauthtest.Ordinary())(s, w, r, ordinary)
+		})
+	}
+	return arrived, func() { close(release) }
 }
 
 // goesOn waits until every connection has been refreshed, and there were many answers. A
