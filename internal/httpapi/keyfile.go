@@ -34,7 +34,7 @@ type keyFile struct {
 // meant for.
 const settleTime = time.Second
 
-// Watch reads the key files every interval until ctx is done, so that keys can be
+// Watch reads the key files a second after the start and then every interval until ctx is done, so that keys can be
 // added and withdrawn while the broker runs. It returns at once if there are none.
 //
 // What a file says is in force, a withdrawn key included, when two looks have found the
@@ -48,7 +48,7 @@ func (k *Keys) Watch(ctx context.Context, interval time.Duration) {
 	if len(k.files) == 0 {
 		return
 	}
-	look := time.NewTimer(interval)
+	look := time.NewTimer(min(interval, settleTime)) // what was read at the start may have been half written
 	defer look.Stop()
 	again := false // it is the second look at what has changed
 	for {

@@ -52,7 +52,7 @@ func TestAFileThatIsHalfWrittenChangesNothing(t *testing.T) {
 		defer cancel()
 		go keys.Watch(ctx, 30*time.Second)
 
-		time.Sleep(29900 * time.Millisecond)
+		time.Sleep(30900 * time.Millisecond)
 		write("first\nage")
 		time.Sleep(200 * time.Millisecond)
 		synctest.Wait() // it has been looked at
@@ -74,5 +74,26 @@ func TestAFileThatIsHalfWrittenChangesNothing(t *testing.T) {
 		time.Sleep(30*time.Second + settleTime)
 		synctest.Wait()
 		require.Empty(t, role("third"))
+	})
+}
+
+// A file that is half written when the broker starts is read wholly soon afterwards, and
+// not only after an interval.
+func TestAFileThatIsHalfWrittenAtTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "keys")
+		require.NoError(t, os.WriteFile(file, []byte("first\nage"), 0o600))
+		keys, err := NewKeys(KeysOptions{APIKeysFile: file, Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go keys.Watch(ctx, 30*time.Second)
+		require.NoError(t, os.WriteFile(file, []byte("first\nagent:second\n"), 0o600))
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		c, _ := keys.find("second")
+		require.Equal(t, Agent, c.role)
+		_, known := keys.find("age")
+		require.False(t, known)
 	})
 }
