@@ -6,12 +6,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
@@ -84,7 +86,7 @@ func TestDurability(t *testing.T) {
 	require.NoError(t, s.Close())
 	after := open(t, copied)
 	defer func() { _ = after.Close() }()
-	events, err := after.AuditEvents(t.Context(), audit.Filter{})
+	events, err := broker.All(after.AuditEvents(t.Context(), audit.Filter{}))
 	require.NoError(t, err)
 	require.Len(t, events, 1)
 }
@@ -104,10 +106,29 @@ func TestTwoProcessesShareAFile(t *testing.T) {
 	wg.Wait()
 	require.NoError(t, errors.Join(errs...))
 	for _, s := range stores {
-		events, err := s.AuditEvents(t.Context(), audit.Filter{})
+		events, err := broker.All(s.AuditEvents(t.Context(), audit.Filter{}))
 		require.NoError(t, err)
 		require.Len(t, events, 100)
 		require.NoError(t, s.Close())
+	}
+}
+
+// Replicas that start at once on a new file all open it. Without its defence a few of
+// these openings fail.
+func TestManyOpenANewFileAtOnce(t *testing.T) {
+	t.Parallel()
+	for i := range 200 {
+		path := filepath.Join(t.TempDir(), strconv.Itoa(i)+".db")
+		var replicas sync.WaitGroup
+		for range 8 {
+			replicas.Go(func() {
+				s, err := sqlite.Open(t.Context(), path)
+				if assert.NoError(t, err) {
+					assert.NoError(t, s.Close())
+				}
+			})
+		}
+		replicas.Wait()
 	}
 }
 
@@ -126,7 +147,7 @@ func TestWaitingForTheWriterEndsWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, s.Record(ctx, event(t)), context.DeadlineExceeded)
-	_, err = s.AuditEvents(t.Context(), audit.Filter{}) // readers do not wait
+	_, err = broker.All(s.AuditEvents(t.Context(), audit.Filter{})) // readers do not wait
 	require.NoError(t, err)
 	_, err = conn.ExecContext(t.Context(), "ROLLBACK")
 	require.NoError(t, err)
@@ -152,7 +173,7 @@ func TestAFullDiskIsAnErrorAndPasses(t *testing.T) {
 		require.Less(t, stored, 10_000, "the limit is never met")
 	}
 	require.ErrorContains(t, full, "full")
-	events, err := s.AuditEvents(t.Context(), audit.Filter{})
+	events, err := broker.All(s.AuditEvents(t.Context(), audit.Filter{}))
 	require.NoError(t, err)
 	require.Len(t, events, stored, "all or none")
 	lift()

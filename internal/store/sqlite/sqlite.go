@@ -13,8 +13,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/internal/internalbackend"
@@ -76,10 +78,30 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	lock.SetMaxIdleConns(0) // the file is open only while it is needed
 	s := &Store{db: &db{writer: writer, reader: reader}, lock: lock}
 	s.Store = relational.New(s.db, dialect)
-	if err := writer.PingContext(ctx); err != nil { // sets the journal mode, which a reader cannot
+	if err := s.setUp(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("sqlite: opening %s: %w", path, err), s.Close())
 	}
 	return s, nil
+}
+
+// setUp sets the journal mode, which a reader cannot. Of several processes that do so at
+// once on a new file SQLite lets one and refuses the others at once, whatever their
+// busy_timeout: those come again, for ten seconds.
+func (s *Store) setUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		err := s.db.writer.PingContext(ctx)
+		var refused *sqlite.Error
+		if !errors.As(err, &refused) || refused.Code()&0xff != sqlite3.SQLITE_BUSY {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // Migrator returns the migrations of the database. It is usable until Close.
