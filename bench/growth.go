@@ -152,7 +152,7 @@ func memoryOfProviders(ctx context.Context, database string) (int64, error) {
 	}
 	defer store.Close()
 	before := heap()
-	providers, err := store.Providers(ctx, broker.Page{})
+	providers, err := broker.All(store.Providers(ctx, broker.Page{}))
 	after := heap()
 	runtime.KeepAlive(providers)
 	return max(1, after-before), err

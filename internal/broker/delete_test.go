@@ -146,7 +146,7 @@ func TestCacheDoesNotMistakeASuccessor(t *testing.T) {
 	one := newHouse(t, options{path: path, ttl: time.Hour})
 	two := newHouse(t, options{path: path, ttl: time.Hour, vault: one.vault})
 	one.connect(one.register("google")) // fills one's cache
-	list, err := two.Providers(t.Context(), broker.Page{})
+	list, err := broker.All(two.Providers(t.Context(), broker.Page{}))
 	require.NoError(t, err)
 	require.NoError(t, two.DeleteProvider(t.Context(), list[0].ID))
 	in := one.profile("google")

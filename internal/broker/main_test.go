@@ -285,7 +285,7 @@ func (h *house) inVault(key string) string {
 
 func (h *house) events(t audit.Type) []audit.Event {
 	h.t.Helper()
-	list, err := h.AuditEvents(h.t.Context(), audit.Filter{Type: t})
+	list, err := broker.All(h.AuditEvents(h.t.Context(), audit.Filter{Type: t}))
 	require.NoError(h.t, err)
 	return list
 }

@@ -51,8 +51,8 @@ func (s *Service) ProviderIDByName(ctx context.Context, name string) (uuid.UUID,
 	return found[0].ID, nil
 }
 
-// Providers returns the providers, newest first.
-func (s *Service) Providers(ctx context.Context, page Page) ([]Provider, error) {
+// Providers gives the providers, newest first.
+func (s *Service) Providers(ctx context.Context, page Page) Listing[Provider] {
 	return s.store.Providers(ctx, page)
 }
 

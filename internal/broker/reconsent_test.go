@@ -80,7 +80,7 @@ func TestReconsentHealsAConnection(t *testing.T) {
 	h.op.Next(oauthtest.Token, oauthtest.Refuse(400, "invalid_grant"))
 	_, err = h.Complete(t.Context(), h.agree(c))
 	code(t, broker.CodeTokenExchangeFailed, err)
-	list, err := h.Connections(t.Context(), "ws", broker.Page{})
+	list, err := broker.All(h.Connections(t.Context(), "ws", broker.Page{}))
 	require.NoError(t, err)
 	failed := list[0].ID
 	require.Equal(t, broker.StatusFailed, h.status(failed))

@@ -132,7 +132,7 @@ func TestReferencesThatAreRefused(t *testing.T) {
 			default:
 				require.Empty(t, h.vault.Calls(), "the vault is not asked")
 			}
-			list, err := h.Providers(t.Context(), broker.Page{})
+			list, err := broker.All(h.Providers(t.Context(), broker.Page{}))
 			require.NoError(t, err)
 			require.Empty(t, list)
 

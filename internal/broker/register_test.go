@@ -87,7 +87,7 @@ func TestRegisterRefusesBadProfiles(t *testing.T) {
 			_, err := h.Register(t.Context(), in)
 			code(t, c.want, err)
 			require.Empty(t, h.vault.Calls(), "the vault is not asked")
-			list, err := h.Providers(t.Context(), broker.Page{})
+			list, err := broker.All(h.Providers(t.Context(), broker.Page{}))
 			require.NoError(t, err)
 			require.Empty(t, list)
 		})

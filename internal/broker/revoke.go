@@ -16,11 +16,12 @@ import (
 // maxReason is how much of a reason is kept, in characters.
 const maxReason = 1000
 
-// Connections returns the connections of a workspace that are not pending, newest
-// first.
-func (s *Service) Connections(ctx context.Context, workspaceID string, page Page) ([]ConnectionSummary, error) {
+// Connections gives the connections of a workspace that are not pending, newest first.
+func (s *Service) Connections(ctx context.Context, workspaceID string, page Page) Listing[ConnectionSummary] {
 	if workspaceID == "" {
-		return nil, fail(CodeMissingWorkspaceID, "the parameter workspace_id is required")
+		return func(yield func(ConnectionSummary, error) bool) {
+			yield(ConnectionSummary{}, fail(CodeMissingWorkspaceID, "the parameter workspace_id is required"))
+		}
 	}
 	return s.store.Connections(ctx, workspaceID, page)
 }

@@ -127,7 +127,7 @@ func (s *Service) note(ctx context.Context, events ...audit.Event) {
 	}
 }
 
-// AuditEvents returns the events that f selects, newest first.
-func (s *Service) AuditEvents(ctx context.Context, f audit.Filter) ([]audit.Event, error) {
+// AuditEvents gives the events that f selects, newest first.
+func (s *Service) AuditEvents(ctx context.Context, f audit.Filter) Listing[audit.Event] {
 	return s.store.AuditEvents(ctx, f)
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"iter"
 	"time"
 
 	"github.com/google/uuid"
@@ -55,8 +56,8 @@ type Store interface {
 	MoveStore
 	audit.Recorder
 
-	// AuditEvents returns the events that f selects, newest first.
-	AuditEvents(ctx context.Context, f audit.Filter) ([]audit.Event, error)
+	// AuditEvents gives the events that f selects, newest first.
+	AuditEvents(ctx context.Context, f audit.Filter) Listing[audit.Event]
 	// PruneAudit deletes at most limit events older than before and returns how many.
 	PruneAudit(ctx context.Context, before time.Time, limit int) (int, error)
 	// Lease gives the named lease to holder until now+ttl, if nobody else holds it at
@@ -95,6 +96,23 @@ const (
 type Page struct {
 	After uuid.UUID
 	Limit int
+}
+
+// Listing gives rows one by one as the database sends them, as they were at one moment;
+// an error is its last element. It holds a connection to the database until it ends: what
+// goes through it does nothing slow, and calls no store.
+type Listing[T any] = iter.Seq2[T, error]
+
+// All returns the rows of a listing.
+func All[T any](l Listing[T]) ([]T, error) {
+	var rows []T
+	for row, err := range l {
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
 }
 
 // Cleanup is a pair of credentials to be deleted from a backend: what a deletion,
@@ -136,8 +154,8 @@ type ProviderStore interface {
 	// ProvidersByName returns the visible providers whose name is name without regard
 	// to case.
 	ProvidersByName(ctx context.Context, name string) ([]Provider, error)
-	// Providers returns the visible providers, newest first.
-	Providers(ctx context.Context, page Page) ([]Provider, error)
+	// Providers gives the visible providers, newest first.
+	Providers(ctx context.Context, page Page) Listing[Provider]
 
 	// BeginOp claims a visible provider for op and returns it as it was just before;
 	// for OpRepair also a deleted one or a reservation, which stays one. ErrNoRow;
@@ -230,9 +248,9 @@ type ConnectionStore interface {
 	// FailConsent ends the consent c: a pending connection becomes failed; of a
 	// re-consent the connection stays as it is. ErrStale if it has ended already.
 	FailConsent(ctx context.Context, c Connection, now time.Time, events ...audit.Event) error
-	// Connections returns the connections of a workspace that are not pending, newest
+	// Connections gives the connections of a workspace that are not pending, newest
 	// first.
-	Connections(ctx context.Context, workspaceID string, page Page) ([]ConnectionSummary, error)
+	Connections(ctx context.Context, workspaceID string, page Page) Listing[ConnectionSummary]
 	// RevokeConnection makes a connection revoked, deletes its token and its re-consent
 	// for good, and returns the token. Of a connection that was revoked before and has no
 	// token it only returns what it finds, and records nothing. ErrNoRow, also if

@@ -52,11 +52,7 @@ func (a *api) listConnections(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := a.Broker.Connections(r.Context(), q.Get("workspace_id"), page)
-	if err != nil {
-		return err
-	}
-	return writeList(w, list, viewConnection)
+	return writeList(w, a.Broker.Connections(r.Context(), q.Get("workspace_id"), page), viewConnection)
 }
 
 func viewConnection(c broker.ConnectionSummary) any {

@@ -288,26 +288,22 @@ func TestRolesOfTheContract(t *testing.T) {
 // What has begun to be answered when it fails is cut off: half an answer must not
 // pass for a whole one.
 func TestHalfAnAnswerIsCutOff(t *testing.T) {
-	var long []audit.Event
-	for range 1000 {
-		long = append(long, audit.Event{ID: uuid.New(), Type: audit.TokenRetrieved, CreatedAt: time.Now()})
-	}
-	short := []audit.Event{{ID: uuid.New(), Type: audit.TokenRetrieved, CreatedAt: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}}
-	domain := &stub{events: slices.Concat(long, short)}
+	domain := &stub{}
 	api := httptest.NewServer(handler(t, httpapi.Options{Broker: domain, Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusOK)
 		_ = http.NewResponseController(w).Flush()
 		panic("in the middle")
 	})}))
 	defer api.Close()
-	for _, path := range []string{"/metrics", "/audit"} {
-		resp, err := http.Get(api.URL + path)
-		require.NoError(t, err)
-		defer resp.Body.Close()
-		_, err = io.ReadAll(resp.Body)
-		require.ErrorIs(t, err, io.ErrUnexpectedEOF, path)
-	}
+	resp, err := http.Get(api.URL + "/metrics")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	_, err = io.ReadAll(resp.Body)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	// What has not begun yet is a failure like any other.
-	domain.events = short
+	for range 1000 {
+		domain.events = append(domain.events, audit.Event{ID: uuid.New(), Type: audit.TokenRetrieved, CreatedAt: time.Now()})
+	}
+	domain.events = append(domain.events, audit.Event{ID: uuid.New(), Type: audit.TokenRetrieved, CreatedAt: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)})
 	require.Equal(t, 500, bare(t, httpapi.Options{Broker: domain})("GET", "/audit").StatusCode)
 }

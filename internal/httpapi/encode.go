@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/secret"
 )
 
@@ -26,31 +27,28 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// writeList answers a JSON array and sends it in parts: a long list is not held a
-// second time as text. When it returns an error nothing was written.
-func writeList[T any](w http.ResponseWriter, items []T, view func(T) any) error {
-	const part = 32 << 10
+// writeList answers a JSON array. Of a long list it holds the answer, which is shorter
+// than the rows, and it holds it whole: a caller who reads slowly keeps no connection to
+// the database busy, and half a list never passes for a whole one. When it returns an
+// error nothing was written.
+func writeList[T any](w http.ResponseWriter, items broker.Listing[T], view func(T) any) error {
 	var buf bytes.Buffer
-	enc, begun := newEncoder(&buf), false
-	w.Header().Set("Content-Type", typeJSON)
+	enc := newEncoder(&buf)
 	buf.WriteByte('[')
-	for i, item := range items {
-		if i > 0 {
-			buf.WriteByte(',')
+	separator := ""
+	for item, err := range items {
+		if err != nil {
+			return err
 		}
+		buf.WriteString(separator)
 		if err := enc.Encode(view(item)); err != nil {
-			if begun {
-				panic(http.ErrAbortHandler) // half a list must not pass for a whole one
-			}
 			return fmt.Errorf("encoding an element of the answer: %w", err)
 		}
-		if buf.Len() > part {
-			_, _ = buf.WriteTo(w) // an error means that the caller has gone
-			begun = true
-		}
+		separator = ","
 	}
 	buf.WriteString("]\n")
-	_, _ = buf.WriteTo(w)
+	w.Header().Set("Content-Type", typeJSON)
+	_, _ = buf.WriteTo(w) // an error means that the caller has gone
 	return nil
 }
 

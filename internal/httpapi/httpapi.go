@@ -36,7 +36,7 @@ type Broker interface {
 	DeleteProvidersByName(ctx context.Context, name string) (int, error)
 	Provider(ctx context.Context, id uuid.UUID) (broker.ProviderView, error)
 	ProviderIDByName(ctx context.Context, name string) (uuid.UUID, error)
-	Providers(ctx context.Context, p broker.Page) ([]broker.Provider, error)
+	Providers(ctx context.Context, p broker.Page) broker.Listing[broker.Provider]
 
 	Begin(ctx context.Context, r broker.ConsentRequest) (broker.Consent, error)
 	Complete(ctx context.Context, c broker.Callback) (broker.Redirect, error)
@@ -46,10 +46,10 @@ type Broker interface {
 	Token(ctx context.Context, id uuid.UUID) (broker.TokenAnswer, error)
 	TokenLasting(ctx context.Context, id uuid.UUID, atLeast time.Duration) (broker.TokenAnswer, error)
 	Refresh(ctx context.Context, id uuid.UUID) (broker.TokenAnswer, error)
-	Connections(ctx context.Context, workspaceID string, p broker.Page) ([]broker.ConnectionSummary, error)
+	Connections(ctx context.Context, workspaceID string, p broker.Page) broker.Listing[broker.ConnectionSummary]
 	Revoke(ctx context.Context, r broker.RevokeRequest) (broker.Revocation, error)
 
-	AuditEvents(ctx context.Context, f audit.Filter) ([]audit.Event, error)
+	AuditEvents(ctx context.Context, f audit.Filter) broker.Listing[audit.Event]
 	Ready(ctx context.Context) broker.Readiness
 }
 

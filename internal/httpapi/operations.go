@@ -16,11 +16,7 @@ func (a *api) auditEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	events, err := a.Broker.AuditEvents(r.Context(), filter)
-	if err != nil {
-		return err
-	}
-	return writeList(w, events, func(e audit.Event) any { return newEventBody(e) })
+	return writeList(w, a.Broker.AuditEvents(r.Context(), filter), func(e audit.Event) any { return newEventBody(e) })
 }
 
 // eventBody is an audit event; event_data is a string that holds JSON.

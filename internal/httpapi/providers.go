@@ -264,7 +264,10 @@ func (a *api) providersMetadata(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	all := map[string]map[string]body{}
-	for _, p := range providers {
+	for p, err := range providers {
+		if err != nil {
+			return err
+		}
 		f := p.Profile
 		t := authType(f)
 		if all[t] == nil {
@@ -275,11 +278,11 @@ func (a *api) providersMetadata(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, all)
 }
 
-// providers returns the part of the listing that the query selects.
-func (a *api) providers(r *http.Request) ([]broker.Provider, error) {
+// providers gives the part of the listing that the query selects.
+func (a *api) providers(r *http.Request) (broker.Listing[broker.Provider], error) {
 	page, err := pageOf(r.URL.Query())
 	if err != nil {
 		return nil, err
 	}
-	return a.Broker.Providers(r.Context(), page)
+	return a.Broker.Providers(r.Context(), page), nil
 }

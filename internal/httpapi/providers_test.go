@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -181,13 +182,18 @@ func TestListings(t *testing.T) {
 	}
 }
 
-// A list that is longer than one part of the answer arrives whole.
-func TestLongListing(t *testing.T) {
-	domain := &stub{}
+// A list that breaks off after thousands of rows is an error like any other, and no part
+// of it is answered.
+func TestAListThatBreaksOffIsAnError(t *testing.T) {
+	domain := &stub{err: errors.New("the database has gone")}
 	for i := range 3000 {
 		domain.providers = append(domain.providers, broker.Provider{ID: uuid.New(), Profile: broker.Profile{Name: fmt.Sprintf("p-%d", i)}})
 	}
 	c := newClient(t, httpapi.Options{Broker: domain})
+	for _, path := range []string{"/providers", "/providers/metadata", "/providers/health"} {
+		c.get(path).requireError(t, 500, "internal_error")
+	}
+	domain.err = nil
 	var list []struct{ ID, Name string }
 	require.NoError(t, json.Unmarshal([]byte(c.get("/providers").body), &list))
 	require.Len(t, list, 3000)

@@ -100,8 +100,8 @@ func (s *stub) ProviderIDByName(ctx context.Context, name string) (uuid.UUID, er
 	return s.id, s.called(ctx, name)
 }
 
-func (s *stub) Providers(ctx context.Context, p broker.Page) ([]broker.Provider, error) {
-	return s.providers, s.called(ctx, p)
+func (s *stub) Providers(ctx context.Context, p broker.Page) broker.Listing[broker.Provider] {
+	return listed(s.providers, s.called(ctx, p))
 }
 
 func (s *stub) Begin(ctx context.Context, r broker.ConsentRequest) (broker.Consent, error) {
@@ -135,16 +135,31 @@ func (s *stub) TokenLasting(ctx context.Context, id uuid.UUID, atLeast time.Dura
 	return s.token, s.called(ctx, id, atLeast)
 }
 
-func (s *stub) Connections(ctx context.Context, workspaceID string, p broker.Page) ([]broker.ConnectionSummary, error) {
-	return s.connections, s.called(ctx, workspaceID, p)
+func (s *stub) Connections(ctx context.Context, workspaceID string, p broker.Page) broker.Listing[broker.ConnectionSummary] {
+	return listed(s.connections, s.called(ctx, workspaceID, p))
 }
 
 func (s *stub) Revoke(ctx context.Context, r broker.RevokeRequest) (broker.Revocation, error) {
 	return s.revocation, s.called(ctx, r)
 }
 
-func (s *stub) AuditEvents(ctx context.Context, f audit.Filter) ([]audit.Event, error) {
-	return s.events, s.called(ctx, f)
+func (s *stub) AuditEvents(ctx context.Context, f audit.Filter) broker.Listing[audit.Event] {
+	return listed(s.events, s.called(ctx, f))
+}
+
+// listed gives rows, and then the error if there is one.
+func listed[T any](rows []T, err error) broker.Listing[T] {
+	return func(yield func(T, error) bool) {
+		for _, row := range rows {
+			if !yield(row, nil) {
+				return
+			}
+		}
+		if err != nil {
+			var none T
+			yield(none, err)
+		}
+	}
 }
 
 func (s *stub) Ready(ctx context.Context) broker.Readiness {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/broker"
 )
 
 var auditTests = []test{
@@ -74,7 +75,7 @@ var auditTests = []test{
 
 func (s *suite) audit(f audit.Filter) []audit.Event {
 	s.Helper()
-	list, err := s.store.AuditEvents(s.ctx, f)
+	list, err := broker.All(s.store.AuditEvents(s.ctx, f))
 	require.NoError(s, err)
 	return list
 }

@@ -174,8 +174,8 @@ var concurrencyTests = []test{
 		require.Equal(s, racers, s.race(nil, func(int) error {
 			for range 10 {
 				_, err := s.store.ReadToken(s.ctx, c.ID, s.newEvent(audit.TokenRetrieved, c.ID))
-				_, err2 := s.store.Providers(s.ctx, broker.Page{})
-				_, err3 := s.store.AuditEvents(s.ctx, audit.Filter{Limit: 5})
+				_, err2 := broker.All(s.store.Providers(s.ctx, broker.Page{}))
+				_, err3 := broker.All(s.store.AuditEvents(s.ctx, audit.Filter{Limit: 5}))
 				err4 := s.store.SetHealth(s.ctx, p.ID, broker.Health{Status: broker.HealthHealthy, CheckedAt: s.now})
 				if err := errors.Join(err, err2, err3, err4); err != nil {
 					return err

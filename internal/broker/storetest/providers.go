@@ -176,7 +176,7 @@ func (s *suite) listings(name string) [2][]broker.Provider {
 	s.Helper()
 	byName, err := s.store.ProvidersByName(s.ctx, name)
 	require.NoError(s, err)
-	all, err := s.store.Providers(s.ctx, broker.Page{})
+	all, err := broker.All(s.store.Providers(s.ctx, broker.Page{}))
 	require.NoError(s, err)
 	return [2][]broker.Provider{byName, all}
 }
@@ -189,7 +189,7 @@ func testProviderPages(s *suite) {
 		})
 		want = append([]uuid.UUID{p.ID}, want...)
 	}
-	all, err := s.store.Providers(s.ctx, broker.Page{})
+	all, err := broker.All(s.store.Providers(s.ctx, broker.Page{}))
 	require.NoError(s, err)
 	require.ElementsMatch(s, want, providerIDs(all))
 	for i := 1; i < len(all); i++ {
@@ -197,7 +197,7 @@ func testProviderPages(s *suite) {
 	}
 	var paged []uuid.UUID
 	for after := uuid.Nil; ; after = paged[len(paged)-1] {
-		page, err := s.store.Providers(s.ctx, broker.Page{After: after, Limit: 3})
+		page, err := broker.All(s.store.Providers(s.ctx, broker.Page{After: after, Limit: 3}))
 		require.NoError(s, err)
 		require.LessOrEqual(s, len(page), 3)
 		if len(page) == 0 {
@@ -206,14 +206,14 @@ func testProviderPages(s *suite) {
 		paged = append(paged, providerIDs(page)...)
 	}
 	require.Equal(s, providerIDs(all), paged)
-	rest, err := s.store.Providers(s.ctx, broker.Page{After: all[4].ID})
+	rest, err := broker.All(s.store.Providers(s.ctx, broker.Page{After: all[4].ID}))
 	require.NoError(s, err)
 	require.Equal(s, providerIDs(all[5:]), providerIDs(rest))
 	s.remove(s.provider(all[0].ID), credentials.Ref{})
-	rest, err = s.store.Providers(s.ctx, broker.Page{After: all[0].ID, Limit: 1})
+	rest, err = broker.All(s.store.Providers(s.ctx, broker.Page{After: all[0].ID, Limit: 1}))
 	require.NoError(s, err)
 	require.Equal(s, providerIDs(all[1:2]), providerIDs(rest), "a page may follow a provider that was deleted meanwhile")
-	none, err := s.store.Providers(s.ctx, broker.Page{After: uuid.New()})
+	none, err := broker.All(s.store.Providers(s.ctx, broker.Page{After: uuid.New()}))
 	require.NoError(s, err)
 	require.Empty(s, none)
 }

@@ -119,17 +119,17 @@ var listingTests = []test{
 				TokenExpiresAt: token.ExpiresAt,
 			})
 		}
-		got, err := s.store.Connections(s.ctx, "ws-1", broker.Page{})
+		got, err := broker.All(s.store.Connections(s.ctx, "ws-1", broker.Page{}))
 		require.NoError(s, err)
 		require.ElementsMatch(s, want, got)
 		for _, other := range []string{"ws", "ws-2", "", "ws-1\x00", "\xff"} {
-			none, err := s.store.Connections(s.ctx, other, broker.Page{})
+			none, err := broker.All(s.store.Connections(s.ctx, other, broker.Page{}))
 			require.NoError(s, err)
 			require.Empty(s, none)
 		}
 		var paged []broker.ConnectionSummary
 		for page := (broker.Page{Limit: 3}); ; {
-			part, err := s.store.Connections(s.ctx, "ws-1", page)
+			part, err := broker.All(s.store.Connections(s.ctx, "ws-1", page))
 			require.NoError(s, err)
 			if len(part) == 0 {
 				break
@@ -138,9 +138,23 @@ var listingTests = []test{
 			paged, page.After = append(paged, part...), part[len(part)-1].ID
 		}
 		require.Equal(s, got, paged)
-		none, err := s.store.Connections(s.ctx, "ws-1", broker.Page{After: uuid.New()})
+		none, err := broker.All(s.store.Connections(s.ctx, "ws-1", broker.Page{After: uuid.New()}))
 		require.NoError(s, err)
 		require.Empty(s, none)
+	}},
+	{"a reader of a list may stop early, and gives the connection back", func(s *suite) {
+		s.publish()
+		p := s.publish()
+		s.active(p.ID)
+		s.active(p.ID)
+		require.NoError(s, s.store.Record(s.ctx, s.newEvent(audit.TokenRetrieved, uuid.Nil), s.newEvent(audit.TokenRetrieved, uuid.Nil)))
+		const more = 100 // than a pool has
+		for range more {
+			require.Equal(s, 1, firstOnly(s, s.store.Providers(s.ctx, broker.Page{})))
+			require.Equal(s, 1, firstOnly(s, s.store.Connections(s.ctx, "ws-1", broker.Page{})))
+			require.Equal(s, 1, firstOnly(s, s.store.AuditEvents(s.ctx, audit.Filter{})))
+		}
+		require.Len(s, s.listings(p.Profile.Name)[1], 2)
 	}},
 	{"a newer connection comes first, and shows how its refreshes went", func(s *suite) {
 		p := s.publish()
@@ -149,7 +163,7 @@ var listingTests = []test{
 		newer, token := s.active(p.ID)
 		require.NoError(s, s.store.ReplaceToken(s.ctx, older.ID, old.Sealed, broker.StoredToken{Sealed: "x"}, s.now))
 		require.NoError(s, s.store.Attention(s.ctx, newer.ID, token.Sealed, s.now))
-		got, err := s.store.Connections(s.ctx, "ws-1", broker.Page{})
+		got, err := broker.All(s.store.Connections(s.ctx, "ws-1", broker.Page{}))
 		require.NoError(s, err)
 		require.Len(s, got, 2)
 		require.Equal(s, newer.ID, got[0].ID)
@@ -157,4 +171,15 @@ var listingTests = []test{
 		require.Equal(s, broker.HealthHealthy, got[1].HealthStatus)
 		require.Zero(s, got[1].TokenExpiresAt)
 	}},
+}
+
+// firstOnly reads one row of a listing and leaves it, and returns how many it was given.
+func firstOnly[T any](s *suite, l broker.Listing[T]) (given int) {
+	s.Helper()
+	for _, err := range l {
+		require.NoError(s, err)
+		given++
+		break
+	}
+	return given
 }

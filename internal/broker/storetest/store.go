@@ -47,7 +47,7 @@ func testEndedContext(s *suite) {
 		for name, call := range map[string]func() error{
 			"Ping":             func() error { return s.store.Ping(ctx) },
 			"Provider":         func() error { _, err := s.store.Provider(ctx, p.ID); return err },
-			"Providers":        func() error { _, err := s.store.Providers(ctx, broker.Page{}); return err },
+			"Providers":        func() error { _, err := broker.All(s.store.Providers(ctx, broker.Page{})); return err },
 			"ReserveProvider":  func() error { return s.store.ReserveProvider(ctx, s.newProvider(), s.newOp(broker.OpRegister)) },
 			"BeginOp":          func() error { _, err := s.store.BeginOp(ctx, p.ID, op, s.now, true); return err },
 			"EndOp":            func() error { return s.store.EndOp(ctx, p.ID, op, credentials.Ready, 1) },
@@ -56,7 +56,7 @@ func testEndedContext(s *suite) {
 			"ReadToken":        func() error { _, err := s.store.ReadToken(ctx, c.ID, e); return err },
 			"ReplaceToken":     func() error { return s.store.ReplaceToken(ctx, c.ID, token.Sealed, broker.StoredToken{}, s.now, e) },
 			"Record":           func() error { return s.store.Record(ctx, e, e) },
-			"AuditEvents":      func() error { _, err := s.store.AuditEvents(ctx, audit.Filter{}); return err },
+			"AuditEvents":      func() error { _, err := broker.All(s.store.AuditEvents(ctx, audit.Filter{})); return err },
 			"Lease":            func() error { _, err := s.store.Lease(ctx, "x", "y", s.now, time.Hour); return err },
 		} {
 			require.ErrorIs(s, call(), ctx.Err(), name)

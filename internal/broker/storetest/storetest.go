@@ -196,7 +196,7 @@ func (s *suite) brokenEvent() audit.Event { return s.newEvent(audit.ProviderNotF
 // events returns the ids of all events of a type.
 func (s *suite) events(t audit.Type) (ids []uuid.UUID) {
 	s.Helper()
-	list, err := s.store.AuditEvents(s.ctx, audit.Filter{Type: t})
+	list, err := broker.All(s.store.AuditEvents(s.ctx, audit.Filter{Type: t}))
 	require.NoError(s, err)
 	for _, e := range list {
 		ids = append(ids, e.ID)

@@ -23,7 +23,7 @@ var tokenTests = []test{
 		require.Equal(s, broker.TokenView{
 			ConnectionID: c.ID, Status: broker.StatusActive, Token: token, ProviderID: p.ID, AuthType: broker.AuthOAuth2,
 		}, view)
-		list, err := s.store.AuditEvents(s.ctx, audit.Filter{ConnectionID: c.ID})
+		list, err := broker.All(s.store.AuditEvents(s.ctx, audit.Filter{ConnectionID: c.ID}))
 		require.NoError(s, err)
 		require.Equal(s, []audit.Event{e}, list)
 	}},
@@ -57,7 +57,7 @@ var tokenTests = []test{
 		e.Data = map[string]any{"a\x00": "b\x00\xff", "nested": map[string]any{"list": []any{"c\x00", 1.5}}}
 		_, err := s.store.ReadToken(s.ctx, c.ID, e)
 		require.NoError(s, err)
-		list, err := s.store.AuditEvents(s.ctx, audit.Filter{Type: audit.TokenRetrieved})
+		list, err := broker.All(s.store.AuditEvents(s.ctx, audit.Filter{Type: audit.TokenRetrieved}))
 		require.NoError(s, err)
 		require.Len(s, list, 1)
 		require.Equal(s, "curl\uFFFD\uFFFD'; DROP TABLE tokens; --", list[0].UserAgent)
@@ -86,7 +86,7 @@ var tokenTests = []test{
 		require.Equal(s, token, view.Token)
 		_, err = s.store.Token(s.ctx, uuid.New())
 		require.ErrorIs(s, err, broker.ErrNoRow)
-		list, err := s.store.AuditEvents(s.ctx, audit.Filter{})
+		list, err := broker.All(s.store.AuditEvents(s.ctx, audit.Filter{}))
 		require.NoError(s, err)
 		require.Empty(s, list)
 	}},

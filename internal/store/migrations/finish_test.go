@@ -127,7 +127,7 @@ func TestKeysOfWhatIsSealed(t *testing.T) {
 			require.Greater(t, p.Credentials.Generation, before.Credentials.Generation)
 		}
 	}
-	events, err := s.AuditEvents(t.Context(), audit.Filter{Type: audit.CredentialsWritten})
+	events, err := broker.All(s.AuditEvents(t.Context(), audit.Filter{Type: audit.CredentialsWritten}))
 	require.NoError(t, err)
 	require.Len(t, events, 5)
 }

@@ -136,7 +136,7 @@ func TestAnEmptyDatabaseIsBroughtUpToDate(t *testing.T) {
 		applied, err = m.Up(t.Context())
 		require.NoError(t, err)
 		require.Empty(t, applied)
-		_, err = s.Providers(t.Context(), broker.Page{})
+		_, err = broker.All(s.Providers(t.Context(), broker.Page{}))
 		require.NoError(t, err)
 	})
 }
@@ -157,7 +157,7 @@ func TestEachMigrationOnAPopulatedDatabase(t *testing.T) {
 			}
 		}
 		require.NoError(t, m.Check(t.Context()))
-		providers, err := s.Providers(t.Context(), broker.Page{})
+		providers, err := broker.All(s.Providers(t.Context(), broker.Page{}))
 		require.NoError(t, err)
 		keys := map[string]string{}
 		for _, p := range providers {
@@ -186,7 +186,7 @@ func TestRowsOfTheExistingBrokerAreValid(t *testing.T) {
 	d.exec(t, `UPDATE provider_profiles SET updated_at = '2001-01-01'`)
 	d.exec(t, `UPDATE provider_profiles SET description = 'changed' WHERE name = 'google' AND deleted_at IS NULL`)
 
-	providers, err := s.Providers(t.Context(), broker.Page{})
+	providers, err := broker.All(s.Providers(t.Context(), broker.Page{}))
 	require.NoError(t, err)
 	byName := map[string]broker.Provider{}
 	for _, p := range providers {
@@ -210,7 +210,7 @@ func TestRowsOfTheExistingBrokerAreValid(t *testing.T) {
 	view, err := s.ReadToken(t.Context(), connection, audit.New(t.Context(), audit.TokenRetrieved, connection, nil))
 	require.NoError(t, err)
 	require.Equal(t, "X+zr", view.Token.Sealed)
-	events, err := s.AuditEvents(t.Context(), audit.Filter{})
+	events, err := broker.All(s.AuditEvents(t.Context(), audit.Filter{}))
 	require.NoError(t, err)
 	require.Len(t, events, 3)
 }

@@ -61,7 +61,7 @@ func TestARestartOfTheServerIsSurvived(t *testing.T) {
 		cluster.Restart(t)
 		require.NoError(t, call(), "%s, the first call after a restart", name)
 	}
-	events, err := s.AuditEvents(t.Context(), audit.Filter{})
+	events, err := broker.All(s.AuditEvents(t.Context(), audit.Filter{}))
 	require.NoError(t, err)
 	require.Len(t, events, 3, "nothing was recorded twice")
 }

@@ -85,14 +85,14 @@ func TestNothingIsScannedWhole(t *testing.T) {
 	_, err := s.db.pool.Exec(ctx, populate, pgx.QueryExecModeSimpleProtocol)
 	require.NoError(t, err)
 	provider, connection := uuid.MustParse("00000000-0000-4000-8000-000000000001"), uuid.MustParse("00000000-0000-4000-9000-000000000777")
-	events, err := s.AuditEvents(ctx, audit.Filter{Limit: 10})
+	events, err := broker.All(s.AuditEvents(ctx, audit.Filter{Limit: 10}))
 	require.NoError(t, err)
 	after := events[9].ID
 	r.take()
 
 	audits := func(f audit.Filter) func() error {
 		f.Limit = 50
-		return func() error { _, err := s.AuditEvents(ctx, f); return err }
+		return func() error { _, err := broker.All(s.AuditEvents(ctx, f)); return err }
 	}
 	pending := broker.Connection{ID: uuid.New(), ProviderID: provider, Status: broker.StatusPending, CreatedAt: now, UpdatedAt: now}
 	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: now.Add(time.Minute)}
@@ -113,12 +113,15 @@ func TestNothingIsScannedWhole(t *testing.T) {
 		},
 		"RefreshState": func() error { _, err := s.RefreshState(ctx, connection); return err },
 		"Connections, a page": func() error {
-			_, err := s.Connections(ctx, "ws", broker.Page{Limit: 20, After: connection})
+			_, err := broker.All(s.Connections(ctx, "ws", broker.Page{Limit: 20, After: connection}))
 			return err
 		},
-		"Provider":           func() error { _, err := s.Provider(ctx, provider); return err },
-		"ProvidersByName":    func() error { _, err := s.ProvidersByName(ctx, "Provider-7"); return err },
-		"Providers, a page":  func() error { _, err := s.Providers(ctx, broker.Page{Limit: 20, After: provider}); return err },
+		"Provider":        func() error { _, err := s.Provider(ctx, provider); return err },
+		"ProvidersByName": func() error { _, err := s.ProvidersByName(ctx, "Provider-7"); return err },
+		"Providers, a page": func() error {
+			_, err := broker.All(s.Providers(ctx, broker.Page{Limit: 20, After: provider}))
+			return err
+		},
 		"BeginOp":            func() error { _, err := s.BeginOp(ctx, provider, op, now, false); return err },
 		"ExpiredOps":         func() error { _, err := s.ExpiredOps(ctx, now, 10); return err },
 		"Orphans":            func() error { _, err := s.Orphans(ctx, "internal", 10); return err },

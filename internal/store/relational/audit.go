@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/broker"
 )
 
 // EventColumns are the columns of an audit event, in the order of [EventValues].
@@ -67,8 +68,8 @@ func (s *Store) Record(ctx context.Context, events ...audit.Event) error {
 	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error { return RecordEvents(ctx, tx, events) })
 }
 
-// AuditEvents returns the events that f selects, newest first.
-func (s *Store) AuditEvents(ctx context.Context, f audit.Filter) ([]audit.Event, error) {
+// AuditEvents gives the events that f selects, newest first.
+func (s *Store) AuditEvents(ctx context.Context, f audit.Filter) broker.Listing[audit.Event] {
 	var sel selection
 	if f.Type != "" {
 		sel.where("event_type = ?", recordable(string(f.Type)))
@@ -87,7 +88,7 @@ func (s *Store) AuditEvents(ctx context.Context, f audit.Filter) ([]audit.Event,
 	}
 	columns := strings.Replace(EventColumns, "ip_address", s.dialect.AddressText, 1)
 	statement := "SELECT " + columns + " FROM audit_events" + sel.end("created_at DESC, id DESC", f.Limit)
-	return all(ctx, s.db, statement, sel.args, scanEvent)
+	return listing(ctx, s.db, statement, sel.args, scanEvent)
 }
 
 func scanEvent(scan Scan) (audit.Event, error) {

@@ -150,16 +150,16 @@ const selectSummary = `SELECT c.id, c.workspace_id, c.provider_id, p.name, c.sta
 
 // Connections returns the connections of a workspace that are not pending, newest
 // first.
-func (s *Store) Connections(ctx context.Context, workspaceID string, page broker.Page) ([]broker.ConnectionSummary, error) {
+func (s *Store) Connections(ctx context.Context, workspaceID string, page broker.Page) broker.Listing[broker.ConnectionSummary] {
 	if storable(limited{value: workspaceID}) != nil {
-		return nil, nil // no connection has such a workspace
+		return func(func(broker.ConnectionSummary, error) bool) {} // no connection has such a workspace
 	}
 	sel := selection{conditions: []string{"c.status <> 'pending'"}}
 	sel.where("c.workspace_id = ?", workspaceID)
 	if page.After != uuid.Nil {
 		sel.where("(c.created_at, c.id) < ((SELECT created_at FROM connections WHERE id = ?), ?)", page.After)
 	}
-	return all(ctx, s.db, selectSummary+sel.end("c.created_at DESC, c.id DESC", page.Limit), sel.args, scanSummary)
+	return listing(ctx, s.db, selectSummary+sel.end("c.created_at DESC, c.id DESC", page.Limit), sel.args, scanSummary)
 }
 
 func scanSummary(scan Scan) (c broker.ConnectionSummary, err error) {

@@ -239,13 +239,13 @@ func (s *Store) ProvidersByName(ctx context.Context, name string) ([]broker.Prov
 	return all(ctx, s.db, selectProvider+end, []any{name}, readProvider)
 }
 
-// Providers returns the visible providers, newest first.
-func (s *Store) Providers(ctx context.Context, page broker.Page) ([]broker.Provider, error) {
+// Providers gives the visible providers, newest first.
+func (s *Store) Providers(ctx context.Context, page broker.Page) broker.Listing[broker.Provider] {
 	sel := selection{conditions: []string{visible}}
 	if page.After != uuid.Nil {
 		sel.where("(created_at, id) < ((SELECT created_at FROM provider_profiles WHERE id = ?), ?)", page.After)
 	}
-	return all(ctx, s.db, selectProvider+sel.end("created_at DESC, id DESC", page.Limit), sel.args, readProvider)
+	return listing(ctx, s.db, selectProvider+sel.end("created_at DESC, id DESC", page.Limit), sel.args, readProvider)
 }
 
 // SetHealth stores what a flow learned.

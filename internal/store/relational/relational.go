@@ -10,6 +10,7 @@ package relational
 
 import (
 	"context"
+	"errors"
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
 	"github.com/nexus-broker/nexus-broker/internal/broker"
@@ -75,18 +76,29 @@ func (s *Store) Ping(ctx context.Context) error {
 // Close releases the connections.
 func (s *Store) Close() error { return s.db.Close() }
 
+// errEnough ends a query whose reader has seen enough.
+var errEnough = errors.New("no further rows are wanted")
+
+// listing gives the rows of a query while it runs.
+func listing[T any](ctx context.Context, tx Tx, statement string, args []any, read func(Scan) (T, error)) broker.Listing[T] {
+	return func(yield func(T, error) bool) {
+		err := tx.Query(ctx, statement, args, func(scan Scan) error {
+			row, err := read(scan)
+			if err == nil && !yield(row, nil) {
+				err = errEnough
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			var none T
+			yield(none, err)
+		}
+	}
+}
+
 // all reads every row that a query gives.
 func all[T any](ctx context.Context, tx Tx, statement string, args []any, read func(Scan) (T, error)) ([]T, error) {
-	var list []T
-	err := tx.Query(ctx, statement, args, func(scan Scan) error {
-		v, err := read(scan)
-		list = append(list, v)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return list, nil
+	return broker.All(listing(ctx, tx, statement, args, read))
 }
 
 // first reads the row that a query gives; broker.ErrNoRow if it gives none.

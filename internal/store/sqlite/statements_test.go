@@ -86,13 +86,13 @@ func TestNothingIsScannedWhole(t *testing.T) {
 	_, _ = s.ReadToken(ctx, id, audit.Event{})
 	_, _ = s.Connection(ctx, id)
 	_ = s.CreateConnection(ctx, broker.Connection{ID: uuid.New(), ProviderID: id, CreatedAt: now})
-	_, _ = s.Connections(ctx, "ws", broker.Page{Limit: 20})
-	_, _ = s.Connections(ctx, "ws", broker.Page{Limit: 20, After: id})
+	_, _ = broker.All(s.Connections(ctx, "ws", broker.Page{Limit: 20}))
+	_, _ = broker.All(s.Connections(ctx, "ws", broker.Page{Limit: 20, After: id}))
 	_, _ = s.RefreshState(ctx, id)
 	_, _ = s.Provider(ctx, id)
 	_, _ = s.ProvidersByName(ctx, "Name")
-	_, _ = s.Providers(ctx, broker.Page{Limit: 20})
-	_, _ = s.Providers(ctx, broker.Page{Limit: 20, After: id})
+	_, _ = broker.All(s.Providers(ctx, broker.Page{Limit: 20}))
+	_, _ = broker.All(s.Providers(ctx, broker.Page{Limit: 20, After: id}))
 	_, _ = s.BeginOp(ctx, id, broker.Op{ID: id, Kind: broker.OpUpdate, Until: now}, now, false)
 	_, _ = s.ExpiredOps(ctx, now, 10)
 	_, _ = s.Orphans(ctx, "internal", 10)
@@ -103,7 +103,7 @@ func TestNothingIsScannedWhole(t *testing.T) {
 		{}, {Type: "x"}, {Type: "x", After: id}, {ConnectionID: id}, {Since: now, Until: now}, {After: id}, {ConnectionID: id, Since: now},
 	} {
 		f.Limit = 50
-		_, err := s.AuditEvents(ctx, f)
+		_, err := broker.All(s.AuditEvents(ctx, f))
 		require.NoError(t, err)
 	}
 	require.Len(t, r.statements, 23, "one of every call")
