@@ -11,7 +11,10 @@ import (
 
 const oauth2 = "oauth2"
 
-var providerName = regexp.MustCompile(`^[a-z0-9-]{1,255}$`)
+var nameCharacters = regexp.MustCompile(`^[a-z0-9-]+$`)
+
+// legalName reports whether a provider can be registered under name.
+func legalName(name string) bool { return len(name) <= 255 && nameCharacters.MatchString(name) }
 
 // authTypes are those that a broker knows.
 func authTypes() []string {
@@ -40,7 +43,7 @@ func (p *Provider) check() (wrong []string) {
 		}
 	}
 	say(p.Name == "", "a provider without a name")
-	say(p.Name != "" && !providerName.MatchString(p.Name), "name must match ^[a-z0-9-]+$ and have at most 255 characters")
+	say(p.Name != "" && !legalName(p.Name), "name must match ^[a-z0-9-]+$ and have at most 255 characters")
 	say(p.PreviousName != "" && p.PreviousName == p.Name, "previous_name is the name itself")
 	say(!slices.Contains(authTypes(), p.authType()), "auth_type must be one of "+strings.Join(authTypes(), ", "))
 	if p.authType() == oauth2 {

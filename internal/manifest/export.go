@@ -49,7 +49,7 @@ func Export(ctx context.Context, broker *apiclient.Client) (*Exported, error) {
 		b := found[s.ID]
 		switch {
 		case b == nil: // it has been deleted since
-		case !providerName.MatchString(b.Name):
+		case !legalName(b.Name):
 			e.LeftOut = append(e.LeftOut, b.Name)
 		default:
 			p, err := fromBroker(*b)

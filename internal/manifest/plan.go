@@ -117,7 +117,7 @@ func MakePlan(ctx context.Context, broker *apiclient.Client, m Manifest, o Optio
 		if !taken[s.ID] {
 			action := Orphan
 			// A manifest that was exported cannot name the others, and would delete them.
-			if o.Prune && providerName.MatchString(s.Name) {
+			if o.Prune && legalName(s.Name) {
 				action = Delete
 			}
 			p.Changes = append(p.Changes, Change{Name: s.Name, ID: s.ID, Action: action})

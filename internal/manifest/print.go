@@ -46,7 +46,7 @@ func (c Change) print(b *bytes.Buffer) {
 	case Delete:
 		fmt.Fprintf(b, "- %s (not in the manifest)\n", name)
 	case Orphan:
-		if !providerName.MatchString(c.Name) {
+		if !legalName(c.Name) {
 			fmt.Fprintf(b, "? %s (a manifest cannot hold its name: left alone)\n", name)
 			break
 		}

@@ -72,7 +72,7 @@ type Options struct {
 var (
 	legalPrefix = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]+$`)
 	legalRegion = regexp.MustCompile(`^[a-z]{2,}(-[a-z0-9]+)+$`)
-	legalRole   = regexp.MustCompile(`^arn:aws[a-z0-9-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}$`)
+	legalRole   = regexp.MustCompile(`^arn:aws[a-z0-9-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$`)
 	legalExtID  = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:/-]+$`)
 	legalKey    = regexp.MustCompile(`^[A-Za-z0-9/_:-]+$`)
 	legalTag    = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+@-]*$`)
@@ -91,7 +91,7 @@ func (c Config) check() error {
 	note(len(p) > MaxPrefixBytes, "the prefix is %d bytes long, the limit is %d", len(p), MaxPrefixBytes)
 	note(p == "" || !legalPrefix.MatchString(p), "prefix %q: it has characters of A-Z a-z 0-9 / _ + = . @ - and is not empty", p)
 	note(strings.Contains(p, "//"), "prefix %q: it has an empty segment", p)
-	note(c.RoleARN != "" && !legalRole.MatchString(c.RoleARN), "role %q: it reads like arn:aws:iam::123456789012:role/name", c.RoleARN)
+	note(c.RoleARN != "" && (len(c.RoleARN) > 2048 || !legalRole.MatchString(c.RoleARN)), "role %q: it reads like arn:aws:iam::123456789012:role/name", c.RoleARN)
 	note(c.ExternalID != "" && c.RoleARN == "", "an external id without a role to assume")
 	note(c.ExternalID != "" && (len(c.ExternalID) < 2 || len(c.ExternalID) > 1224 || !legalExtID.MatchString(c.ExternalID)), "the external id has 2 to 1224 characters of A-Z a-z 0-9 _ + = , . @ : / -")
 	note(c.KMSKeyID != "" && (len(c.KMSKeyID) > 2048 || !legalKey.MatchString(c.KMSKeyID)), "KMS key %q: it is a key id, an alias (alias/name) or an ARN", c.KMSKeyID)

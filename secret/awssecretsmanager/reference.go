@@ -13,8 +13,8 @@ import (
 )
 
 var (
-	// A name as AWS allows it, and an ARN up to the name.
-	refName = regexp.MustCompile(`^[A-Za-z0-9/_+=.@!-]{1,512}$`)
+	// A name as AWS allows it but for its length, and an ARN up to the name.
+	refName = regexp.MustCompile(`^[A-Za-z0-9/_+=.@!-]+$`)
 	refARN  = regexp.MustCompile(`^(arn:aws[a-z0-9-]*:secretsmanager:([a-z0-9-]+):[0-9]{12}:secret):(.+)$`)
 	// The ids that AWS gives to versions, and those that SDKs make.
 	refVersionID = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
@@ -83,7 +83,7 @@ func (b *AWSBackend) ReferenceSegments(path string) ([]string, error) {
 		}
 		segments, name = append(segments, m[1]), m[3]
 	}
-	if !refName.MatchString(name) {
+	if len(name) > 512 || !refName.MatchString(name) {
 		return nil, fmt.Errorf("%w: the name of a secret has 1 to 512 characters of A-Z a-z 0-9 / _ + = . @ ! -", secret.ErrInvalid)
 	}
 	slash := ""

@@ -21,8 +21,8 @@ import (
 )
 
 // Postgres returns the URL of a fresh database, dropped when the test ends, on a
-// cluster that the tests of the process share. The cluster is as durable as
-// PostgreSQL is by default, so that what is measured on it is honest.
+// cluster that the tests of the process share. It survives the death of any process, but
+// not that of the machine: nothing is to be measured on it.
 //
 // The programs are taken from PG_BINDIR, else from the newest version below
 // /usr/lib/postgresql, else from PATH.
@@ -37,7 +37,7 @@ func Postgres(t TB) string {
 }
 
 var sharedCluster = sync.OnceValues(func() (*Cluster, error) {
-	c, err := newCluster(nil)
+	c, err := newCluster([]string{"fsync=off", "full_page_writes=off"})
 	if err == nil {
 		c.process.cleanup = func() { _ = os.RemoveAll(c.dir) }
 	}

@@ -142,9 +142,9 @@ func TestAnUnreachableServerIsAnErrorAtOnce(t *testing.T) {
 }
 
 // BenchmarkReadToken measures handing out a stored token with 64 callers, the event
-// durable. Run it on a server with fsync on, as it is by default.
+// durable, on a server with fsync on, as it is by default.
 func BenchmarkReadToken(b *testing.B) {
-	s := open(b, servers.Postgres(b))
+	s := open(b, servers.PostgresCluster(b, "fsync=on").Database(b))
 	defer func() { _ = s.Close() }()
 	var connections []uuid.UUID
 	for range 100 {
