@@ -90,6 +90,7 @@ type fate int
 
 const (
 	unknown     fate = iota // the sweep will see
+	lost                    // it cannot take place any more: somebody else has the row, or has removed it
 	notHappened             // the claim is still ours: what was written can be taken back
 	happened
 )
@@ -106,8 +107,11 @@ func (s *Service) fateOf(ctx context.Context, id uuid.UUID, op Op, took func(Pro
 		case err == nil:
 			return notHappened
 		case errors.Is(err, ErrLostOp):
-			if p, err := s.store.Provider(ctx, id); err == nil && took(p) {
+			switch p, err := s.store.Provider(ctx, id); {
+			case err == nil && took(p):
 				return happened
+			case err == nil, errors.Is(err, ErrNoRow):
+				return lost
 			}
 			return unknown
 		case tries == 3 || ctx.Err() != nil:

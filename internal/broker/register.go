@@ -69,6 +69,8 @@ func (s *Service) register(ctx context.Context, p Provider, pair credentials.Pai
 		ctx, cancel := s.opContext(ctx) // the claim has been prolonged for this
 		defer cancel()
 		s.unregister(ctx, p, op)
+	case lost:
+		s.noteLost(ctx, p)
 	}
 	return unstorable(err, CodeProviderCreationFailed)
 }
@@ -231,22 +233,40 @@ func (s *Service) takeOver(ctx context.Context, ref credentials.Ref, op Op) erro
 // unregister undoes a registration whose credentials may have been written and whose
 // row was not published.
 func (s *Service) unregister(ctx context.Context, p Provider, op Op) {
-	places := []credentials.Ref{p.Credentials}
-	if p.Credentials.Backend == credentials.Internal { // where a taken place makes the pair go
-		aside := p.Credentials
-		aside.Key = idKey(p.ID)
-		places = append(places, aside)
-	}
-	for _, ref := range places {
-		if !ref.Managed {
-			continue
-		}
+	for _, ref := range placesOf(p) {
 		note := s.cleanupOf(p.ID, ref, false, s.now())
 		if err := s.erase(ctx, note); err != nil && s.rememberCleanup(ctx, note) != nil {
 			return // the reservation tells the sweep
 		}
 	}
 	s.abandon(ctx, p.ID, op)
+}
+
+// placesOf returns where a registration may have written its pair.
+func placesOf(p Provider) []credentials.Ref {
+	if !p.Credentials.Managed {
+		return nil
+	}
+	places := []credentials.Ref{p.Credentials}
+	if p.Credentials.Backend == credentials.Internal { // where a taken place makes the pair go
+		aside := p.Credentials
+		aside.Key = idKey(p.ID)
+		places = append(places, aside)
+	}
+	return places
+}
+
+// noteLost leaves the credentials of a registration to the sweep that has written them after
+// it had lost its claim, as after a pause: whoever cleared the reservation away may have
+// looked for them before they were there.
+func (s *Service) noteLost(ctx context.Context, p Provider) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opTime())
+	defer cancel()
+	for _, ref := range placesOf(p) {
+		note := s.cleanupOf(p.ID, ref, false, s.now().Add(s.opTime()))
+		note.ClaimedUntil = time.Time{}
+		_ = s.rememberCleanup(ctx, note) // which logs it; nobody else can
+	}
 }
 
 func (s *Service) abandon(ctx context.Context, id uuid.UUID, op Op) {
