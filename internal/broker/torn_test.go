@@ -74,3 +74,28 @@ func TestATornPairStaysIncomplete(t *testing.T) {
 	require.Equal(t, credentials.Ready, h.provider(id).Credentials.State)
 	require.Equal(t, "new-secret", h.inVault("google/client_secret"))
 }
+
+// TestATornPairThatIsRenamedStaysIncomplete: the copy has one mark for both values, which
+// proves nothing.
+func TestATornPairThatIsRenamedStaysIncomplete(t *testing.T) {
+	h := newHouse(t, options{})
+	id := h.tear()
+	h.SweepOnce(t.Context())
+	require.NoError(t, h.PatchProvider(t.Context(), id, broker.ProfileInput{Name: broker.Given("renamed")}))
+	require.Equal(t, "new-id", h.inVault("renamed/client_id"))
+	require.Equal(t, clientSecret, h.inVault("renamed/client_secret"))
+	h.SweepOnce(t.Context())
+	require.Equal(t, credentials.Incomplete, h.provider(id).Credentials.State)
+	require.NoError(t, h.PatchProvider(t.Context(), id, broker.ProfileInput{Name: broker.Given("again"), ClientSecret: text("new-secret")}))
+	require.Equal(t, credentials.Ready, h.provider(id).Credentials.State)
+}
+
+// tear leaves a provider whose update was cut off between the two values.
+func (h *house) tear() uuid.UUID {
+	h.t.Helper()
+	id := h.register("google")
+	h.outageAt(2)
+	code(h.t, broker.CodeSecretBackendUnavailable, h.PatchProvider(h.t.Context(), id, bothNew))
+	h.vault.Before(nil)
+	return id
+}
