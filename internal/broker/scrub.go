@@ -150,8 +150,7 @@ func (s *Service) scrubLeft(ctx context.Context, it moveItem, o MoveOptions) (Mo
 	}
 	ctx, cancel := s.opContext(ctx)
 	defer cancel()
-	op := s.newOp(OpMove)
-	p, err := s.store.BeginOp(ctx, it.provider.ID, op, s.now(), false)
+	p, op, err := s.claim(ctx, it.provider.ID, OpMove, false)
 	if errors.Is(err, ErrNoRow) {
 		r.Outcome, r.Detail = MoveSkipped, "deleted meanwhile; the sweep sees to it"
 		return r, nil
