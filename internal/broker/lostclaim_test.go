@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/nexus-broker/nexus-broker/internal/audit"
 	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/secret/memory"
 )
@@ -35,4 +36,28 @@ func TestARegistrationThatHasLostItsClaimLeavesNothing(t *testing.T) {
 	require.Empty(t, h.inVault("google/client_id"))
 	require.Empty(t, h.inVault("google/client_secret"))
 	h.connect(h.register("google"))
+}
+
+// Whoever is turned away by an outage does not keep the place from others once it is over.
+func TestAPlaceIsGivenBackAfterAnOutage(t *testing.T) {
+	h := newHouse(t, options{})
+	id := h.register("google")
+	h.vault.Fail(errDown)
+	require.NoError(t, h.DeleteProvider(t.Context(), id))
+	_, err := h.Register(t.Context(), h.profile("google"))
+	code(t, broker.CodeSecretBackendUnavailable, err)
+	h.vault.Fail(nil)
+	h.connect(h.register("google"))
+}
+
+// The pair of a deletion that did not take place has been copied aside. Nothing keeps the
+// next attempt from the place, and nothing is left there.
+func TestADeletionThatFailedCanBeRepeated(t *testing.T) {
+	u := &unsure{cut: true}
+	h := newHouse(t, options{internal: true, wrap: func(s broker.Store) broker.Store { u.Store = s; return u }})
+	id := h.register("google")
+	u.method = "delete"
+	require.ErrorIs(t, h.DeleteProvider(t.Context(), id), errReset)
+	require.Len(t, h.events(audit.CredentialsDeleted), 2, "the copy")
+	require.NoError(t, h.DeleteProvider(t.Context(), id))
 }

@@ -221,13 +221,27 @@ func (s *Service) takeOver(ctx context.Context, ref credentials.Ref, op Op) erro
 	if err != nil {
 		return err
 	}
-	for _, c := range pending {
+	for i, c := range pending {
 		c.Published = false
 		if err := s.cleanUp(ctx, c); err != nil {
+			s.releaseCleanups(ctx, pending[i:])
 			return s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
 		}
 	}
 	return nil
+}
+
+// releaseCleanups gives back the claims on cleanups that stay to be done.
+func (s *Service) releaseCleanups(ctx context.Context, cleanups []Cleanup) {
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
+	ids := make([]uuid.UUID, len(cleanups))
+	for i, c := range cleanups {
+		ids[i] = c.ID
+	}
+	if err := s.store.ReleaseCleanups(ctx, ids...); err != nil {
+		s.log.WarnContext(ctx, "claims on pending deletions not given back; they run out by themselves", "error", err)
+	}
 }
 
 // unregister undoes a registration whose credentials may have been written and whose
