@@ -218,8 +218,11 @@ func (s *Service) takeOver(ctx context.Context, ref credentials.Ref, op Op) erro
 		pending, err = s.store.ClaimCleanupsAt(ctx, ref.Backend, ref.Key, s.now(), op.Until)
 		return err
 	})
-	if err != nil {
+	if err != nil || len(pending) == 0 {
 		return err
+	}
+	if s.creds.ReadOnly() {
+		return s.dropDeletions(ctx, ref, pending)
 	}
 	for i, c := range pending {
 		c.Published = false
@@ -227,6 +230,25 @@ func (s *Service) takeOver(ctx context.Context, ref credentials.Ref, op Op) erro
 			s.releaseCleanups(ctx, pending[i:])
 			return s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
 		}
+	}
+	return nil
+}
+
+// dropDeletions is takeOver by a broker that may delete nothing: what lies at the place is in
+// use from now on, so nobody may delete it later, not even what was the broker's. If it is
+// not whole it is not used, and the deletions stay to be done.
+func (s *Service) dropDeletions(ctx context.Context, ref credentials.Ref, pending []Cleanup) error {
+	if _, err := s.creds.Read(ctx, ref); err != nil {
+		s.releaseCleanups(ctx, pending)
+		return s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
+	}
+	for i, c := range pending {
+		if err := s.store.FinishCleanup(ctx, c.ID); err != nil {
+			s.releaseCleanups(ctx, pending[i:])
+			return err
+		}
+		s.log.WarnContext(ctx, "credentials of another provider that were to be deleted stay: a provider uses their place, and the broker is read-only",
+			"backend", c.Backend, "key", c.Key, "provider_id", c.ProviderID)
 	}
 	return nil
 }
