@@ -164,7 +164,9 @@ func (s *Service) planManaged(ctx context.Context, c change, in ProfileInput, gi
 		c.after.Credentials = s.writeTarget(ctx, c.after.Credentials, c.after.Profile.Name, c.before.ID)
 		c.after.Credentials.Generation++
 	}
-	c.after.Credentials.State = credentials.Ready
+	if current.State != credentials.Incomplete || !given0 || clears { // else it may not fit together at its new place either
+		c.after.Credentials.State = credentials.Ready
+	}
 	return c, nil
 }
 

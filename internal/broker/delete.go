@@ -29,11 +29,11 @@ func (s *Service) DeleteProvider(ctx context.Context, id uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	if err := s.hide(ctx, p, op); err != nil {
+	if aside, err := s.hide(ctx, p, op); err != nil {
 		switch s.fateOf(ctx, id, op, Provider.Deleted) {
 		case happened: // and what is noted for deletion is the sweep's
 		case notHappened:
-			s.end(ctx, id, op, p.Credentials.State, p.Credentials.Generation)
+			s.stay(ctx, p, op, aside)
 			return err
 		default:
 			return err
@@ -43,34 +43,49 @@ func (s *Service) DeleteProvider(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
-// hide marks the row deleted and sees to the credentials.
-func (s *Service) hide(ctx context.Context, p Provider, op Op) error {
+// stay undoes a deletion that did not take place, under the claim that has just been
+// prolonged for it: the copies of the pair go, and the claim ends. What an update that was
+// cut off before has left is still to be found out.
+func (s *Service) stay(ctx context.Context, p Provider, op Op, aside []Cleanup) {
+	ctx, cancel := s.opContext(ctx)
+	defer cancel()
+	for _, c := range aside {
+		s.cleanUpNow(ctx, c)
+	}
+	s.endWith(ctx, p.ID, op, step{
+		state: p.Credentials.State, generation: p.Credentials.Generation, doubtful: p.Credentials.State == credentials.Incomplete,
+	})
+}
+
+// hide marks the row deleted and sees to the credentials. With an error it returns the notes
+// of the copies that it has made of them.
+func (s *Service) hide(ctx context.Context, p Provider, op Op) (aside []Cleanup, err error) {
 	before := p.Credentials
 	p.DeletedAt, p.UpdatedAt = s.now(), s.now()
 	event := audit.New(ctx, audit.ProviderDeleted, uuid.Nil, providerData(p))
 	internal := before.Backend == credentials.Internal
 	switch {
 	case before.InRow(): // where it stays, for both brokers
-		return s.store.DeleteProvider(ctx, p, op, nil, nil, event)
+		return nil, s.store.DeleteProvider(ctx, p, op, nil, nil, event)
 	case !before.Managed || s.creds.ReadOnly():
 		if !internal { // there the connections still need them
 			p.Credentials = credentials.Ref{}
 		}
-		return s.store.DeleteProvider(ctx, p, op, nil, nil, event)
+		return nil, s.store.DeleteProvider(ctx, p, op, nil, nil, event)
 	case internal:
 		return s.hideInternal(ctx, p, op, event)
 	}
 	p.Credentials = credentials.Ref{}
 	note := s.cleanupOf(p.ID, before, true, s.now().Add(s.cleanupTime()))
 	if err := s.store.DeleteProvider(ctx, p, op, []Cleanup{note}, nil, event); err != nil {
-		return err
+		return nil, err
 	}
 	s.cleanUpNow(ctx, note)
-	return nil
+	return nil, nil
 }
 
 // hideInternal moves the pair aside, to a key that no new provider can want.
-func (s *Service) hideInternal(ctx context.Context, p Provider, op Op, event audit.Event) error {
+func (s *Service) hideInternal(ctx context.Context, p Provider, op Op, event audit.Event) (aside []Cleanup, err error) {
 	var add []Cleanup
 	var drop []uuid.UUID
 	if before := p.Credentials; before.Key != idKey(p.ID) {
@@ -81,26 +96,27 @@ func (s *Service) hideInternal(ctx context.Context, p Provider, op Op, event aud
 		case errors.Is(err, secret.ErrInvalid): // of no use to any connection
 			p.Credentials = credentials.Ref{}
 		case err != nil:
-			return s.secretError(before, CodeCredentialsNotFoundAtFlow, err)
+			return nil, s.secretError(before, CodeCredentialsNotFoundAtFlow, err)
 		default:
 			p.Credentials.Key = idKey(p.ID)
 			p.Credentials.Generation++
 			note, err := s.copyPair(ctx, p.ID, p.Credentials, op, pair)
 			if err != nil {
-				return err
+				return nil, err
 			}
+			aside = []Cleanup{note}
 			drop = []uuid.UUID{note.ID}
 		}
 		add = []Cleanup{s.cleanupOf(p.ID, before, true, s.now().Add(s.cleanupTime()))}
 	}
 	if err := s.store.DeleteProvider(ctx, p, op, add, drop, event); err != nil {
-		return err // a copy that was made stays noted for deletion
+		return aside, err // each stays noted for deletion
 	}
 	for _, left := range add {
 		s.cleanUpNow(ctx, left)
 	}
 	s.eraseOrphans(ctx)
-	return nil
+	return nil, nil
 }
 
 // DeleteProvidersByName deletes the providers with this name, without regard to

@@ -91,8 +91,7 @@ func (s *Service) moveOne(ctx context.Context, p Provider, o MoveOptions) (MoveR
 	}
 	ctx, cancel := s.opContext(ctx)
 	defer cancel()
-	op := s.newOp(OpMove)
-	p, err := s.store.BeginOp(ctx, p.ID, op, s.now(), false)
+	p, op, err := s.claim(ctx, p.ID, OpMove, false)
 	if errors.Is(err, ErrNoRow) {
 		r.Outcome, r.Detail = MoveSkipped, "deleted meanwhile"
 		return r, nil

@@ -41,13 +41,28 @@ func (s *Service) opContext(ctx context.Context) (context.Context, context.Cance
 // begin claims a provider, waiting for its turn while another operation holds it.
 func (s *Service) begin(ctx context.Context, id uuid.UUID, kind OpKind, incomplete bool) (p Provider, op Op, err error) {
 	err = s.waitTurn(ctx, min(busyWait, s.opTime()/4), func() (err error) {
-		op = s.newOp(kind)
-		p, err = s.store.BeginOp(ctx, id, op, s.now(), incomplete)
+		p, op, err = s.claim(ctx, id, kind, incomplete)
 		return err
 	})
 	if errors.Is(err, ErrNoRow) {
 		err = fail(CodeProviderNotFound, "no provider has this id")
 	}
+	return p, op, err
+}
+
+// claim claims a provider, or returns ErrBusy. Where an update was cut off, what it has
+// left of the pair is found out first.
+func (s *Service) claim(ctx context.Context, id uuid.UUID, kind OpKind, incomplete bool) (p Provider, op Op, err error) {
+	op = s.newOp(kind)
+	p, err = s.store.BeginOp(ctx, id, op, s.now(), incomplete)
+	if !errors.Is(err, ErrInterrupted) {
+		return p, op, err
+	}
+	if err = s.repair(ctx, ExpiredOp{Provider: Provider{ID: id}}); err != nil {
+		return p, op, err
+	}
+	op = s.newOp(kind)
+	p, err = s.store.BeginOp(ctx, id, op, s.now(), incomplete)
 	return p, op, err
 }
 
@@ -84,12 +99,24 @@ func (s *Service) end(ctx context.Context, id uuid.UUID, op Op, state credential
 	}
 }
 
+// endAsExpired leaves a claim as one that has run out: the sweep will look at the provider,
+// or whoever comes next, who need not wait.
+func (s *Service) endAsExpired(ctx context.Context, id uuid.UUID, op Op) {
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
+	op.Until = s.now()
+	if err := s.store.KeepOp(ctx, id, op); err != nil {
+		s.log.WarnContext(ctx, "claim on a provider not given back; it runs out by itself", "provider_id", id, "error", err)
+	}
+}
+
 // fate is what became of a step on the row whose answer was an error. The answer may
 // have been lost, and the step have taken place.
 type fate int
 
 const (
 	unknown     fate = iota // the sweep will see
+	lost                    // it cannot take place any more: somebody else has the row, or has removed it
 	notHappened             // the claim is still ours: what was written can be taken back
 	happened
 )
@@ -106,8 +133,11 @@ func (s *Service) fateOf(ctx context.Context, id uuid.UUID, op Op, took func(Pro
 		case err == nil:
 			return notHappened
 		case errors.Is(err, ErrLostOp):
-			if p, err := s.store.Provider(ctx, id); err == nil && took(p) {
+			switch p, err := s.store.Provider(ctx, id); {
+			case err == nil && took(p):
 				return happened
+			case err == nil, errors.Is(err, ErrNoRow):
+				return lost
 			}
 			return unknown
 		case tries == 3 || ctx.Err() != nil:

@@ -26,10 +26,14 @@ func (s *Service) leaseTime() time.Duration {
 	return DefaultRefreshLease
 }
 
+// renewalTime bounds one attempt to renew a lease. The holder whose database does not
+// answer has several before anybody takes over, each on another connection.
+func (s *Service) renewalTime() time.Duration { return min(s.leaseTime()/4, storeTime) }
+
 // takeoverGrace is how long a lease is watched after it has run out before it is taken
 // over. When the database has been away for longer than a lease, the holder may have a
-// token that it could not store: it tries again at least twice as often, and so comes
-// first (see persist).
+// token that it could not store: it renews its lease at least twice as often, and so comes
+// first (see keepLease).
 func (s *Service) takeoverGrace() time.Duration { return s.leaseTime() }
 
 // refreshUnder refreshes while it holds the lease, and leaves the outcome to those who
@@ -88,7 +92,7 @@ func (s *Service) keepLease(ctx context.Context, lease RefreshLease) (stop func(
 				return
 			case <-every.C:
 			}
-			err := s.tryStore(ctx, func(ctx context.Context) error { return s.store.KeepRefresh(ctx, lease, s.leaseTime()) })
+			err := tryStore(ctx, s.renewalTime(), func(ctx context.Context) error { return s.store.KeepRefresh(ctx, lease, s.leaseTime()) })
 			if errors.Is(err, ErrStale) {
 				return // what becomes of the token is decided when it is stored
 			}

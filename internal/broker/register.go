@@ -69,6 +69,8 @@ func (s *Service) register(ctx context.Context, p Provider, pair credentials.Pai
 		ctx, cancel := s.opContext(ctx) // the claim has been prolonged for this
 		defer cancel()
 		s.unregister(ctx, p, op)
+	case lost:
+		s.noteLost(ctx, p)
 	}
 	return unstorable(err, CodeProviderCreationFailed)
 }
@@ -216,37 +218,91 @@ func (s *Service) takeOver(ctx context.Context, ref credentials.Ref, op Op) erro
 		pending, err = s.store.ClaimCleanupsAt(ctx, ref.Backend, ref.Key, s.now(), op.Until)
 		return err
 	})
-	if err != nil {
+	if err != nil || len(pending) == 0 {
 		return err
 	}
-	for _, c := range pending {
+	if s.creds.ReadOnly() {
+		return s.dropDeletions(ctx, ref, pending)
+	}
+	for i, c := range pending {
 		c.Published = false
 		if err := s.cleanUp(ctx, c); err != nil {
+			s.releaseCleanups(ctx, pending[i:])
 			return s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
 		}
 	}
 	return nil
 }
 
+// dropDeletions is takeOver by a broker that may delete nothing: what lies at the place is in
+// use from now on, so nobody may delete it later, not even what was the broker's. If it is
+// not whole it is not used, and the deletions stay to be done.
+func (s *Service) dropDeletions(ctx context.Context, ref credentials.Ref, pending []Cleanup) error {
+	if _, err := s.creds.Read(ctx, ref); err != nil {
+		s.releaseCleanups(ctx, pending)
+		return s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
+	}
+	for i, c := range pending {
+		if err := s.store.FinishCleanup(ctx, c.ID); err != nil {
+			s.releaseCleanups(ctx, pending[i:])
+			return err
+		}
+		s.log.WarnContext(ctx, "credentials of another provider that were to be deleted stay: a provider uses their place, and the broker is read-only",
+			"backend", c.Backend, "key", c.Key, "provider_id", c.ProviderID)
+	}
+	return nil
+}
+
+// releaseCleanups gives back the claims on cleanups that stay to be done.
+func (s *Service) releaseCleanups(ctx context.Context, cleanups []Cleanup) {
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
+	ids := make([]uuid.UUID, len(cleanups))
+	for i, c := range cleanups {
+		ids[i] = c.ID
+	}
+	if err := s.store.ReleaseCleanups(ctx, ids...); err != nil {
+		s.log.WarnContext(ctx, "claims on pending deletions not given back; they run out by themselves", "error", err)
+	}
+}
+
 // unregister undoes a registration whose credentials may have been written and whose
 // row was not published.
 func (s *Service) unregister(ctx context.Context, p Provider, op Op) {
-	places := []credentials.Ref{p.Credentials}
-	if p.Credentials.Backend == credentials.Internal { // where a taken place makes the pair go
-		aside := p.Credentials
-		aside.Key = idKey(p.ID)
-		places = append(places, aside)
-	}
-	for _, ref := range places {
-		if !ref.Managed {
-			continue
-		}
+	for _, ref := range placesOf(p) {
 		note := s.cleanupOf(p.ID, ref, false, s.now())
 		if err := s.erase(ctx, note); err != nil && s.rememberCleanup(ctx, note) != nil {
 			return // the reservation tells the sweep
 		}
 	}
 	s.abandon(ctx, p.ID, op)
+}
+
+// placesOf returns where a registration may have written its pair.
+func placesOf(p Provider) []credentials.Ref {
+	if !p.Credentials.Managed {
+		return nil
+	}
+	places := []credentials.Ref{p.Credentials}
+	if p.Credentials.Backend == credentials.Internal { // where a taken place makes the pair go
+		aside := p.Credentials
+		aside.Key = idKey(p.ID)
+		places = append(places, aside)
+	}
+	return places
+}
+
+// noteLost leaves the credentials of a registration to the sweep that has written them after
+// it had lost its claim, as after a pause: whoever cleared the reservation away may have
+// looked for them before they were there.
+func (s *Service) noteLost(ctx context.Context, p Provider) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opTime())
+	defer cancel()
+	for _, ref := range placesOf(p) {
+		note := s.cleanupOf(p.ID, ref, false, s.now().Add(s.opTime()))
+		note.ClaimedUntil = time.Time{}
+		_ = s.rememberCleanup(ctx, note) // which logs it; nobody else can
+	}
 }
 
 func (s *Service) abandon(ctx context.Context, id uuid.UUID, op Op) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -321,6 +322,36 @@ func TestAdoptWhereADeletionIsPending(t *testing.T) {
 		require.Equal(t, clientSecret, h.inVault("google/client_secret"), "rename %v", rename)
 		h.connect(adopted)
 	}
+}
+
+// A broker that may delete nothing adopts what a person has put where a deletion is still
+// pending. Whoever may delete takes nothing of it away later.
+func TestAReadOnlyBrokerAdoptsWhereADeletionIsPending(t *testing.T) {
+	o := options{path: filepath.Join(t.TempDir(), "broker.db"), vault: memory.NewFaulty(memory.New())}
+	h := newHouse(t, o)
+	id := h.register("google")
+	h.vault.Fail(errDown)
+	require.NoError(t, h.DeleteProvider(t.Context(), id))
+	h.vault.Fail(nil)
+	o.readOnly = true
+	reader := newHouse(t, o)
+	in := h.profile("google")
+	in.ClientID, in.ClientSecret = null(), null()
+	require.NoError(t, h.vault.Delete(t.Context(), "google/client_secret"))
+	_, err := reader.Register(t.Context(), in)
+	code(t, broker.CodeCredentialsNotFoundAtRegistration, err)
+	due, err := h.store.ClaimCleanupsAt(t.Context(), vaultName, "google", time.Now(), time.Now())
+	require.NoError(t, err)
+	require.Len(t, due, 1, "nobody uses the place yet: the deletion stays to be done")
+
+	require.NoError(t, h.vault.Set(t.Context(), "google/client_id", clientID))
+	require.NoError(t, h.vault.Set(t.Context(), "google/client_secret", clientSecret))
+	adopted, err := reader.Register(t.Context(), in)
+	require.NoError(t, err)
+	o.readOnly, o.now = false, func() time.Time { return time.Now().Add(2 * time.Hour) }
+	newHouse(t, o).SweepOnce(t.Context())
+	require.Equal(t, clientSecret, h.inVault("google/client_secret"))
+	h.connect(adopted)
 }
 
 func TestLimitsCountCharacters(t *testing.T) {

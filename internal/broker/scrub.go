@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -150,8 +151,7 @@ func (s *Service) scrubLeft(ctx context.Context, it moveItem, o MoveOptions) (Mo
 	}
 	ctx, cancel := s.opContext(ctx)
 	defer cancel()
-	op := s.newOp(OpMove)
-	p, err := s.store.BeginOp(ctx, it.provider.ID, op, s.now(), false)
+	p, op, err := s.claim(ctx, it.provider.ID, OpMove, false)
 	if errors.Is(err, ErrNoRow) {
 		r.Outcome, r.Detail = MoveSkipped, "deleted meanwhile; the sweep sees to it"
 		return r, nil
@@ -172,18 +172,8 @@ func (s *Service) scrubLeft(ctx context.Context, it moveItem, o MoveOptions) (Mo
 // scrubClaimed deletes the pair of a note that is among the claimed ones, and gives the
 // others back.
 func (s *Service) scrubClaimed(ctx context.Context, r MoveResult, p Provider, left Cleanup, notes []Cleanup, o MoveOptions) (MoveResult, error) {
-	var release []uuid.UUID
-	found := false
-	for _, n := range notes {
-		found = found || n.ID == left.ID
-		release = append(release, n.ID)
-	}
-	defer func() {
-		if err := s.store.ReleaseCleanups(ctx, release...); err != nil {
-			s.log.WarnContext(ctx, "claim on what a move has left behind not given back; it runs out by itself", "provider_id", p.ID, "error", err)
-		}
-	}()
-	if !found {
+	defer s.releaseCleanups(ctx, notes)
+	if !slices.ContainsFunc(notes, func(n Cleanup) bool { return n.ID == left.ID }) {
 		r.Outcome, r.Detail = MoveSkipped, "somebody else has seen to it"
 		return r, nil
 	}

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
@@ -23,6 +24,9 @@ var (
 	ErrRevoked = errors.New("the connection has been revoked")
 	// ErrBusy: another operation on this provider or connection is under way.
 	ErrBusy = errors.New("another operation is under way")
+	// ErrInterrupted is an ErrBusy: an update was cut off that may have torn the pair, and
+	// nobody has looked at it yet.
+	ErrInterrupted = fmt.Errorf("an update of the credentials was cut off: %w", ErrBusy)
 	// ErrLostOp: the operation's lease ran out and somebody else took the provider over.
 	ErrLostOp = errors.New("the operation lost its lease on the provider")
 	// ErrStale: the row is no longer what the caller read.
@@ -159,7 +163,9 @@ type ProviderStore interface {
 
 	// BeginOp claims a visible provider for op and returns it as it was just before;
 	// for OpRepair also a deleted one or a reservation, which stays one. ErrNoRow;
-	// ErrBusy while another operation's Until is after now. If incomplete, the
+	// ErrBusy while another operation's Until is after now; ErrInterrupted, but for
+	// OpRepair and OpDelete, if one has run out and the credentials are Incomplete: what
+	// follows would hide which of the values it has written. If incomplete, the
 	// credentials state becomes Incomplete in the same step (the provider returned
 	// still has the old one), so that a crash from here on shows.
 	BeginOp(ctx context.Context, id uuid.UUID, op Op, now time.Time, incomplete bool) (Provider, error)

@@ -83,32 +83,38 @@ func (s *Service) repairExpired(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.repair(ctx, e)
+		if err := s.repair(ctx, e); err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrNoRow) {
+			s.log.WarnContext(ctx, "an interrupted operation is not repaired yet", "provider_id", e.Provider.ID, "error", err)
+		}
 	}
 }
 
-func (s *Service) repair(ctx context.Context, e ExpiredOp) {
+// repair takes over an operation whose process has died, and finds out what it has left.
+// ErrBusy if somebody else is at it.
+func (s *Service) repair(ctx context.Context, e ExpiredOp) error {
 	ctx, cancel := context.WithTimeout(ctx, s.opTime())
 	defer cancel()
 	op := s.newOp(OpRepair)
 	p, err := s.store.BeginOp(ctx, e.Provider.ID, op, s.now(), false)
 	if err != nil {
-		return // somebody else was faster
+		return err
 	}
-	s.log.InfoContext(ctx, "repairing an interrupted operation", "provider_id", p.ID, "operation", e.Op.Kind)
+	s.log.InfoContext(ctx, "repairing an interrupted operation", "provider_id", p.ID)
 	if e.Reserved {
 		s.unregister(ctx, p, op)
-		return
+		return nil
 	}
 	state, err := s.stateAfterCut(ctx, p)
 	if err != nil {
-		return // the claim runs out, and the next sweep looks again
+		s.endAsExpired(ctx, p.ID, op)
+		return s.secretError(p.Credentials, CodeCredentialsNotFoundAtFlow, err)
 	}
 	generation := p.Credentials.Generation + 1
 	if state == credentials.Incomplete {
 		generation-- // by which the marks still tell, after the next attempt
 	}
 	s.end(ctx, p.ID, op, state, generation)
+	return nil
 }
 
 // stateAfterCut tells from the marks of the values whether an update that was cut

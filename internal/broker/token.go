@@ -132,29 +132,34 @@ func (s *Service) sealToken(ctx context.Context, id uuid.UUID, t oauth.TokenSet,
 	return stored, nil
 }
 
+// storeTime is how long a single attempt to store something may take.
+const storeTime = 10 * time.Second
+
 // persist stores what would be lost otherwise: it tries again, while the process
-// lives, until store succeeds or fails for a reason that another try cannot change.
+// lives, until store succeeds or fails for a reason that another try cannot change. The
+// first attempts are short, since a connection to the database may have vanished without
+// a word; a database that is merely slow gets more time with each.
 func (s *Service) persist(ctx context.Context, store func(context.Context) error) error {
 	ctx = context.WithoutCancel(ctx)
 	waits := backoff.NewExponentialBackOff()
 	waits.MaxInterval = s.leaseTime() / 3 // half as much again with jitter: before the lease of a refresh is taken over
 	waits.InitialInterval = min(waits.InitialInterval, waits.MaxInterval)
-	for {
-		err := s.tryStore(ctx, store)
+	for limit := s.renewalTime(); ; limit = min(2*limit, storeTime) {
+		err := tryStore(ctx, limit, store)
 		if err == nil || errors.Is(err, ErrNoRow) || errors.Is(err, ErrStale) {
 			return err
 		}
 		s.log.ErrorContext(ctx, "a token could not be stored; trying again", "error", err)
 		select {
 		case <-s.closing:
-			return s.tryStore(ctx, store)
+			return tryStore(ctx, storeTime, store)
 		case <-time.After(waits.NextBackOff()):
 		}
 	}
 }
 
-func (s *Service) tryStore(ctx context.Context, store func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+func tryStore(ctx context.Context, limit time.Duration, store func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return store(ctx)
 }

@@ -129,10 +129,7 @@ func (s *Service) endWith(ctx context.Context, id uuid.UUID, op Op, done step) {
 		s.end(ctx, id, op, done.state, done.generation)
 		return
 	}
-	op.Until = s.now()
-	if err := s.store.KeepOp(ctx, id, op); err != nil {
-		s.log.WarnContext(ctx, "claim on a provider not given back; it runs out by itself", "provider_id", id, "error", err)
-	}
+	s.endAsExpired(ctx, id, op)
 }
 
 // took reports whether the row is as the change wants it.

@@ -27,6 +27,7 @@ type PostgresProxy struct {
 	listener net.Listener
 	open     map[net.Conn]struct{}
 	around   Around
+	era      int // how often the connections have vanished
 }
 
 // Around is what happens to the execution of a statement. ask has the server execute it,
@@ -54,6 +55,26 @@ func (p *PostgresProxy) Around(a Around) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.around = a
+}
+
+// Vanish makes the connections that are open vanish without a word: what is sent on them
+// arrives nowhere, and nothing comes back. Connections that are made afterwards work.
+func (p *PostgresProxy) Vanish() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.era++
+}
+
+// vanished reports whether a session has vanished; if so it returns when the client has
+// given up.
+func (p *PostgresProxy) vanished(s *pgSession) bool {
+	p.mu.Lock()
+	gone := s.era != p.era
+	p.mu.Unlock()
+	if gone {
+		_, _ = io.Copy(io.Discard, s.client)
+	}
+	return gone
 }
 
 // Down closes the port: connections are refused, open ones are cut.
@@ -119,7 +140,9 @@ func (p *PostgresProxy) serve(client net.Conn) {
 	if _, err := server.Write(first); err != nil || isCancel(first) {
 		return
 	}
-	s := &pgSession{client: client, server: server, statements: map[string]string{}}
+	p.mu.Lock()
+	s := &pgSession{client: client, server: server, era: p.era, statements: map[string]string{}}
+	p.mu.Unlock()
 	if !s.ask(nil) || s.deliver() != nil {
 		return
 	}
@@ -165,6 +188,7 @@ func isCancel(first []byte) bool { return binary.BigEndian.Uint32(first[4:]) == 
 // pgSession is one client's session.
 type pgSession struct {
 	client, server net.Conn
+	era            int               // in which it began
 	statements     map[string]string // that were prepared
 	bound          string            // the statement that is executed next
 	answer         []byte
@@ -202,6 +226,9 @@ func (s *pgSession) exchange(p *PostgresProxy) bool {
 			return false
 		}
 	}
+	if p.vanished(s) {
+		return false
+	}
 	p.mu.Lock()
 	around := p.around
 	p.mu.Unlock()
@@ -214,7 +241,7 @@ func (s *pgSession) exchange(p *PostgresProxy) bool {
 	case !around(executed, ask):
 		return false
 	}
-	return s.deliver() == nil
+	return !p.vanished(s) && s.deliver() == nil
 }
 
 // ask sends a question and reads the answer, which ReadyForQuery ends.

@@ -39,6 +39,31 @@ var operationTests = []test{
 		require.ErrorIs(s, s.store.UpdateProvider(s.ctx, p, first, nil, nil), broker.ErrLostOp)
 		require.NoError(s, s.store.UpdateProvider(s.ctx, p, second, nil, nil))
 	}},
+	{"who comes after an update that was cut off must repair it first", func(s *suite) {
+		p := s.publish()
+		cut := s.newOp(broker.OpUpdate)
+		_, err := s.store.BeginOp(s.ctx, p.ID, cut, s.now, true)
+		require.NoError(s, err)
+		for _, kind := range []broker.OpKind{broker.OpUpdate, broker.OpMove} {
+			_, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(kind), cut.Until.Add(-time.Microsecond), false)
+			require.ErrorIs(s, err, broker.ErrBusy)
+			require.NotErrorIs(s, err, broker.ErrInterrupted)
+			_, err = s.store.BeginOp(s.ctx, p.ID, s.newOp(kind), cut.Until, false)
+			require.ErrorIs(s, err, broker.ErrInterrupted)
+			require.ErrorIs(s, err, broker.ErrBusy)
+		}
+		repair := broker.Op{ID: uuid.New(), Kind: broker.OpRepair, Until: cut.Until.Add(time.Minute)}
+		_, err = s.store.BeginOp(s.ctx, p.ID, repair, cut.Until, false)
+		require.NoError(s, err)
+		require.NoError(s, s.store.EndOp(s.ctx, p.ID, repair, credentials.Incomplete, 1))
+		s.begin(p.ID, broker.OpUpdate) // it has been looked at
+
+		p = s.publish()
+		_, err = s.store.BeginOp(s.ctx, p.ID, cut, s.now, true)
+		require.NoError(s, err)
+		_, err = s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpDelete), cut.Until, false)
+		require.NoError(s, err, "a deletion takes the pair away")
+	}},
 	{"beginning needs a visible provider", func(s *suite) {
 		_, err := s.store.BeginOp(s.ctx, uuid.New(), s.newOp(broker.OpUpdate), s.now, false)
 		require.ErrorIs(s, err, broker.ErrNoRow)

@@ -35,6 +35,10 @@ type Config struct {
 	CallTimeout time.Duration
 }
 
+// pingTimeout is how long a connection that was idle for a second may take to show that it
+// is alive before another is tried.
+const pingTimeout = time.Second
+
 // errURL quotes nothing: what looks like a host or a port in a URL that does not
 // parse may be a part of the password.
 var errURL = errors.New("DATABASE_URL is neither a PostgreSQL URL (postgres://user:password@host:5432/database) " +
@@ -46,6 +50,7 @@ func (cfg Config) pool() (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, errURL
 	}
+	pool.PingTimeout = cmp.Or(pool.PingTimeout, pingTimeout)
 	pool.MaxConnLifetimeJitter = 5 * time.Minute // not all at once
 	return pool, nil
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -61,20 +62,28 @@ func encode(values []any) []any {
 	return encoded
 }
 
+// silence is after how long a call without an answer says that its connection may have
+// vanished without a word, as they do behind a firewall that forgets them or with a server
+// that is taken over. A shorter call says nothing.
+const silence = time.Second
+
 // run bounds a call and, where a broken connection is no reason to fail, repeats it
-// once: if again says that it does no harm.
+// once: if again says that it does no harm. After a broken connection and after a silent
+// one no idle connection is used any more; if the server is merely slow that costs it new
+// connections, at most once in the time that a call waits.
 func (d *db) run(ctx context.Context, again func(error) bool, call func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	resets := d.resets.Load()
+	resets, began := d.resets.Load(), time.Now()
 	err := call(ctx)
-	if err == nil || ctx.Err() != nil || !broken(err) {
+	silent := errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(began) >= silence
+	if err == nil || !silent && (ctx.Err() != nil || !broken(err)) {
 		return translate(ctx, err)
 	}
 	if d.resets.CompareAndSwap(resets, resets+1) {
 		d.pool.Reset() // the other connections are most likely broken too
 	}
-	if again(err) {
+	if !silent && again(err) {
 		err = call(ctx)
 	}
 	return translate(ctx, err)

@@ -44,6 +44,9 @@ func (s *Store) BeginOp(
 			return broker.ErrNoRow
 		case h.op.Until.After(now):
 			return broker.ErrBusy
+		case !h.op.Until.IsZero() && h.provider.Credentials.State == credentials.Incomplete &&
+			op.Kind != broker.OpRepair && op.Kind != broker.OpDelete:
+			return broker.ErrInterrupted
 		}
 		p = h.provider
 		kind, state := op.Kind, p.Credentials.State
