@@ -1,6 +1,19 @@
 package oauth
 
-import "net/url"
+import (
+	"errors"
+	"net/url"
+)
+
+// CheckEndpoint returns nil if the Client can call raw: an absolute http or https URL
+// with a host, without fragment and without user information. The error says what is
+// wrong, as in "contains a fragment", and quotes nothing of raw.
+func CheckEndpoint(raw string) error {
+	if _, reason := endpointURL(raw); reason != "" {
+		return errors.New(reason)
+	}
+	return nil
+}
 
 // endpointURL parses the URL of an endpoint. An endpoint is absolute, http or
 // https, and has neither a fragment (RFC 6749 §3.1, §3.2) nor user information,
