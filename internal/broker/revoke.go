@@ -29,8 +29,17 @@ func (s *Service) Connections(ctx context.Context, workspaceID string, page Page
 // Revoke ends a connection for good. First its token is deleted, which needs the
 // database and nothing else; then the provider is asked to make it void (RFC 7009).
 // What comes of that is told, and changes nothing of the first. A connection that has
-// been revoked is no error: nothing is deleted then, and nobody asked.
+// been revoked is no error: nothing is deleted then, and nobody asked. So the provider is
+// asked once or never: a revocation goes on to its end when its caller has gone, and is
+// not begun by a broker that is shutting down.
 func (s *Service) Revoke(ctx context.Context, r RevokeRequest) (Revocation, error) {
+	release, err := s.hold()
+	if err != nil {
+		return Revocation{}, err
+	}
+	defer release()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revocationTime)
+	defer cancel()
 	reason := clipText(r.Reason)
 	event := audit.New(ctx, audit.ConnectionRevoked, r.ConnectionID, map[string]any{"reason": reason})
 	revoked, err := s.store.RevokeConnection(ctx, r.ConnectionID, r.WorkspaceID, reason, s.now(), event)
@@ -75,21 +84,15 @@ const (
 )
 
 // revokeAtProvider asks the provider to make the tokens void and reports whether it
-// did. It is not stopped by a caller who goes away.
+// did. It is not stopped by a caller who goes away, and has a time limit of its own. The
+// caller keeps Close waiting.
 func (s *Service) revokeAtProvider(ctx context.Context, p Provider, connection uuid.UUID, scopes []string, tokens oauth.TokenSet) bool {
 	if p.Profile.AuthType != AuthOAuth2 {
 		return false
 	}
-	release, err := s.hold()
-	if err == nil {
-		defer release()
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revocationTime)
 	defer cancel()
-	result, why := revocationFailed, err
-	if why == nil {
-		result, why = s.tellProvider(ctx, p, scopes, tokens)
-	}
+	result, why := s.tellProvider(ctx, p, scopes, tokens)
 	data := map[string]any{"result": result, "provider_error": oauthCode(why)}
 	if why != nil {
 		s.log.WarnContext(ctx, "the provider did not revoke a token", "connection_id", connection, "provider_id", p.ID, "error", why)
@@ -101,7 +104,8 @@ func (s *Service) revokeAtProvider(ctx context.Context, p Provider, connection u
 	return result == revocationDone
 }
 
-// revocationTime bounds the revocation at a provider with all it takes.
+// revocationTime bounds the local revocation, and after it the one at the provider, with
+// all they take.
 const revocationTime = 30 * time.Second
 
 func (s *Service) tellProvider(ctx context.Context, p Provider, scopes []string, tokens oauth.TokenSet) (result string, err error) {
