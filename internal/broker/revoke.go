@@ -108,6 +108,7 @@ func (s *Service) revokeAtProvider(ctx context.Context, p Provider, connection u
 // all they take.
 const revocationTime = 30 * time.Second
 
+// tellProvider returns what came of it, and why not all of the tokens are void.
 func (s *Service) tellProvider(ctx context.Context, p Provider, scopes []string, tokens oauth.TokenSet) (result string, err error) {
 	if p.Deleted() && p.Credentials.IsZero() {
 		return revocationUnsupported, nil // there is nothing left to authenticate with
@@ -122,8 +123,9 @@ func (s *Service) tellProvider(ctx context.Context, p Provider, scopes []string,
 		return revocationUnsupported, nil
 	}
 	// The refresh token first: without it the access token is worth little, and with it
-	// most providers end the whole grant (RFC 7009 §2.1).
-	asked := false
+	// most providers end the whole grant (RFC 7009 §2.1). A provider may take the one kind
+	// of tokens and not the other (§2.2.1).
+	result, failure := revocationUnsupported, error(nil)
 	for _, hint := range []string{oauth.RefreshTokenHint, oauth.AccessTokenHint} {
 		token := tokens.Text(hint)
 		if token.IsZero() {
@@ -132,17 +134,16 @@ func (s *Service) tellProvider(ctx context.Context, p Provider, scopes []string,
 		err := s.revokeToken(ctx, p, endpoints.RevocationEndpoint, token, hint)
 		switch {
 		case err == nil:
-		case asked: // the grant is ended; many providers do not take access tokens
+			result = revocationDone
+		case result == revocationDone: // the grant is ended; many providers do not take access tokens
 			s.log.InfoContext(ctx, "the provider did not revoke the access token", "provider_id", p.ID, "error", err)
+		case oauthCode(err) == "unsupported_token_type":
+			result, failure = revocationFailed, err
 		default:
 			return revocationFailed, err
 		}
-		asked = true
 	}
-	if !asked {
-		return revocationUnsupported, nil
-	}
-	return revocationDone, nil
+	return result, failure
 }
 
 func (s *Service) revokeToken(ctx context.Context, p Provider, endpoint string, token secret.Value, hint string) error {

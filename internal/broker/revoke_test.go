@@ -111,7 +111,7 @@ func TestRevocationWithoutVaultOrProvider(t *testing.T) {
 
 	for name, answer := range map[string]oauthtest.Answer{
 		"503": oauthtest.Refuse(503, "temporarily_unavailable"), "HTML": oauthtest.HTML(500), "redirect": oauthtest.RedirectTo("http://127.0.0.1:9/"),
-		"unsupported": oauthtest.Refuse(400, "unsupported_token_type"), "cut off": oauthtest.CutOff(), "error at last": oauthtest.Refuse(401, "invalid_client"),
+		"cut off": oauthtest.CutOff(), "error at last": oauthtest.Refuse(401, "invalid_client"),
 	} {
 		h.op.Next(oauthtest.Revocation, answer)
 		connection := h.connect(revocable)
@@ -121,7 +121,11 @@ func TestRevocationWithoutVaultOrProvider(t *testing.T) {
 		h.requireRevoked(connection)
 		require.Equal(t, "failed", h.events(audit.ProviderRevocation)[0].Data["result"], name)
 	}
-	h.op.Next(oauthtest.Revocation, oauthtest.Refuse(400, "invalid_token"), oauthtest.Refuse(400, "unsupported_token_type"))
+	unsupported := oauthtest.Refuse(400, "unsupported_token_type")
+	h.op.Next(oauthtest.Revocation, unsupported, unsupported)
+	require.False(t, h.revoke(h.connect(revocable)).ProviderRevoked, "no kind of token is taken")
+	require.Equal(t, "failed", h.events(audit.ProviderRevocation)[0].Data["result"])
+	h.op.Next(oauthtest.Revocation, oauthtest.Refuse(400, "invalid_token"), unsupported)
 	require.True(t, h.revoke(h.connect(revocable)).ProviderRevoked, "it was void already, and access tokens are not taken")
 
 	connection := h.connect(revocable)
@@ -134,6 +138,22 @@ func TestRevocationWithoutVaultOrProvider(t *testing.T) {
 	require.Len(t, h.revokedAtProvider(), asked)
 	require.Equal(t, string(broker.CodeSecretBackendUnavailable), h.events(audit.ProviderRevocation)[0].Data["reason"])
 	h.requireRevoked(connection)
+}
+
+// A provider that revokes access tokens only is asked for that, and the audit log says
+// that the refresh token was not taken (RFC 7009 §2.2.1).
+func TestRevocationWhereRefreshTokensAreNotTaken(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	connection := h.connect(h.revocable("google"))
+	h.op.Next(oauthtest.Revocation, oauthtest.Refuse(400, "unsupported_token_type"))
+	require.True(t, h.revoke(connection).ProviderRevoked)
+	asked := h.revokedAtProvider()
+	require.Len(t, asked, 2)
+	require.True(t, strings.HasPrefix(asked[1], "access_token "), "%s", asked[1])
+	event := h.events(audit.ProviderRevocation)[0]
+	require.Equal(t, "revoked", event.Data["result"])
+	require.Equal(t, "unsupported_token_type", event.Data["provider_error"])
 }
 
 // leaving is a store whose caller goes away when a revocation has been committed.
