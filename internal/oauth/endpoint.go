@@ -15,6 +15,29 @@ func CheckEndpoint(raw string) error {
 	return nil
 }
 
+// CheckIssuer is CheckEndpoint for an issuer, which has no query either and at most 2048
+// bytes (OpenID Connect Discovery 1.0 §2).
+func CheckIssuer(raw string) error {
+	if reason := issuerReason(raw); reason != "" {
+		return errors.New(reason)
+	}
+	return nil
+}
+
+// issuerReason says what is wrong with an issuer, "" if nothing is.
+func issuerReason(raw string) string {
+	u, reason := endpointURL(raw)
+	switch {
+	case reason != "":
+		return reason
+	case u.RawQuery != "" || u.ForceQuery:
+		return "contains a query"
+	case len(raw) > maxURLBytes:
+		return "is too long"
+	}
+	return ""
+}
+
 // endpointURL parses the URL of an endpoint. An endpoint is absolute, http or
 // https, and has neither a fragment (RFC 6749 §3.1, §3.2) nor user information,
 // which would be a credential in a URL. The reason quotes nothing of raw.
