@@ -106,6 +106,7 @@ func readMetadata(document []byte, issuer string) (m Metadata, reason string) {
 		}
 	}
 	return Metadata{
+		Discovered:            true,
 		Issuer:                d.Issuer,
 		AuthorizationEndpoint: d.AuthorizationEndpoint,
 		TokenEndpoint:         d.TokenEndpoint,
