@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
 	"regexp"
+	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -143,9 +143,10 @@ func (s *Service) tryOut(ctx context.Context, p Provider, entered oauth.TokenSet
 	if p.Profile.APIBaseURL == "" || p.Profile.UserInfoEndpoint == "" {
 		return nil
 	}
-	target, err := url.JoinPath(p.Profile.APIBaseURL, p.Profile.UserInfoEndpoint)
-	if err != nil {
-		return &Error{Code: CodeInvalidCredentials, Err: err, Message: "the provider's api_base_url is not a usable URL"}
+	target := userInfoURL(p.Profile)
+	if err := oauth.CheckEndpoint(target); err != nil {
+		return &Error{Code: CodeInvalidCredentials, Err: err,
+			Message: "the provider's api_base_url and user_info_endpoint are not a usable URL; its administrator must correct them"}
 	}
 	header, apply, err := captureHeader(p.Profile, entered)
 	if err != nil || !apply {
@@ -158,9 +159,19 @@ func (s *Service) tryOut(ctx context.Context, p Provider, entered oauth.TokenSet
 		return &Error{Code: CodeInvalidCredentials, Err: err, Message: "the provider's API does not answer, so the credentials could not be checked"}
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return fail(CodeInvalidCredentials, "the provider's API refused the credentials")
+	case status >= 200 && status < 300:
+		s.learn(ctx, p, HealthHealthy, "")
 	}
-	s.learn(ctx, p, HealthHealthy, "")
-	return nil
+	return nil // any other answer says nothing of the credentials
+}
+
+// userInfoURL is where captured credentials are tried out: api_base_url and
+// user_info_endpoint put together as they are, with one slash between them.
+func userInfoURL(p Profile) string {
+	if strings.HasPrefix(p.UserInfoEndpoint, "?") {
+		return p.APIBaseURL + p.UserInfoEndpoint
+	}
+	return strings.TrimSuffix(p.APIBaseURL, "/") + "/" + strings.TrimPrefix(p.UserInfoEndpoint, "/")
 }
 
 // captureHeader returns the request header that carries the credentials. It is

@@ -122,6 +122,59 @@ func TestCapturedCredentialsAreTriedOut(t *testing.T) {
 	code(t, broker.CodeInvalidCredentials, err)
 }
 
+// What is asked is api_base_url and user_info_endpoint put together, to the byte: a query
+// stays one, dots stay, and one slash is between the two.
+func TestTheURLThatCapturedCredentialsAreTriedOutAt(t *testing.T) {
+	asked := make(chan string, 1)
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.RequestURI
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer api.Close()
+	h := newHouse(t, options{})
+	for name, c := range map[string]struct{ base, endpoint, want string }{
+		"query":          {"/v1", "/me?fields=id,name&all", "/v1/me?fields=id,name&all"},
+		"only-a-query":   {"/v1/me", "?fields=id", "/v1/me?fields=id"},
+		"escapes":        {"/a%2Fb", "/m%20e", "/a%2Fb/m%20e"},
+		"dots":           {"/v1", "/../me", "/v1/../me"},
+		"two-slashes":    {"/v1/", "/me/", "/v1/me/"},
+		"no-slash":       {"/v1", "me", "/v1/me"},
+		"no-path":        {"", "me", "/me"},
+		"no-other-host":  {"", "@other.example/me", "/@other.example/me"},
+		"slashes-inside": {"/v1", "/a//b", "/v1/a//b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			consent := h.begin(h.static(name, broker.ProfileInput{AuthType: broker.Given("api_key"),
+				APIBaseURL: broker.Given(api.URL + c.base), UserInfoEndpoint: broker.Given(c.endpoint)}))
+			_, err := h.Capture(t.Context(), consent.State, entered(t, `{"api_key":"bad"}`))
+			code(t, broker.CodeInvalidCredentials, err)
+			require.Equal(t, c.want, <-asked)
+		})
+	}
+}
+
+// An answer that is neither a success nor a refusal says nothing of the credentials, and
+// not that the provider is well.
+func TestOnlyASuccessOfTheAPIShowsThatAProviderIsHealthy(t *testing.T) {
+	var status atomic.Int32
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(int(status.Load()))
+	}))
+	defer api.Close()
+	h := newHouse(t, options{})
+	id := h.static("acme", broker.ProfileInput{AuthType: broker.Given("api_key"),
+		APIBaseURL: broker.Given(api.URL), UserInfoEndpoint: broker.Given("/me")})
+	for _, c := range []struct {
+		status int32
+		want   broker.HealthStatus
+	}{{404, broker.HealthUnknown}, {500, broker.HealthUnknown}, {304, broker.HealthUnknown}, {204, broker.HealthHealthy}} {
+		status.Store(c.status)
+		_, err := h.Capture(t.Context(), h.begin(id).State, entered(t, `{"api_key":"k"}`))
+		require.NoError(t, err)
+		require.Equal(t, c.want, h.provider(id).Health.Status, "%d", c.status)
+	}
+}
+
 func TestCaptureRefusals(t *testing.T) {
 	h := newHouse(t, options{})
 	_, err := h.CaptureForm(t.Context(), "forged")

@@ -50,7 +50,7 @@ func (s *Service) planUpdate(ctx context.Context, before Provider, in ProfileInp
 	}
 	c.after.Profile = in.apply(base)
 	c.after.UpdatedAt = s.now()
-	if err := c.after.Profile.validate(); err != nil {
+	if err := c.after.Profile.validate(&before.Profile); err != nil {
 		return c, err
 	}
 	if err := s.checkName(ctx, c); err != nil {

@@ -18,7 +18,7 @@ import (
 // value that the broker wrote.
 func (s *Service) Register(ctx context.Context, in ProfileInput) (uuid.UUID, error) {
 	profile := in.apply(Profile{})
-	if err := profile.validate(); err != nil {
+	if err := profile.validate(nil); err != nil {
 		return uuid.Nil, err
 	}
 	g, err := in.credentials()

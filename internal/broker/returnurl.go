@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -45,19 +47,45 @@ func (c Config) allowedHost(host string) bool {
 	return false
 }
 
-// withQuery returns returnURL with the pairs set in its query. A URL that cannot
-// be parsed any more (it was checked when it was stored) gives "".
+// withQuery returns returnURL with the pairs in its query; a pair without a value is left
+// out. What the query has under one of their names goes. All else stays as it is, to the
+// byte, since it is another program's to understand; but what no URL may hold is escaped,
+// as a browser would. A URL that cannot be parsed any more (it was checked when it was
+// stored) gives "".
 func withQuery(returnURL string, pairs ...string) string {
 	u, err := url.Parse(returnURL)
 	if err != nil {
 		return ""
 	}
-	q := u.Query()
+	var names, query []string
+	added := url.Values{}
 	for i := 0; i+1 < len(pairs); i += 2 {
+		names = append(names, pairs[i])
 		if pairs[i+1] != "" {
-			q.Set(pairs[i], pairs[i+1])
+			added.Set(pairs[i], pairs[i+1])
 		}
 	}
-	u.RawQuery = q.Encode()
+	if u.RawQuery != "" {
+		query = slices.DeleteFunc(strings.Split(u.RawQuery, "&"), func(part string) bool {
+			key, _, _ := strings.Cut(part, "=")
+			name, err := url.QueryUnescape(key)
+			return err == nil && slices.Contains(names, name)
+		})
+	}
+	u.RawQuery = escapeQuery(strings.Join(append(query, added.Encode()), "&"))
 	return u.String()
+}
+
+// escapeQuery escapes what a browser escapes in a query: the query percent-encode set of
+// the URL Standard (url.spec.whatwg.org, "Percent-encoded bytes").
+func escapeQuery(query string) string {
+	var b strings.Builder
+	for i := range len(query) {
+		if c := query[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`"#<>`, c) >= 0 {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }

@@ -29,8 +29,17 @@ func (s *Service) Connections(ctx context.Context, workspaceID string, page Page
 // Revoke ends a connection for good. First its token is deleted, which needs the
 // database and nothing else; then the provider is asked to make it void (RFC 7009).
 // What comes of that is told, and changes nothing of the first. A connection that has
-// been revoked is no error: nothing is deleted then, and nobody asked.
+// been revoked is no error: nothing is deleted then, and nobody asked. So the provider is
+// asked once or never: a revocation goes on to its end when its caller has gone, and is
+// not begun by a broker that is shutting down.
 func (s *Service) Revoke(ctx context.Context, r RevokeRequest) (Revocation, error) {
+	release, err := s.hold()
+	if err != nil {
+		return Revocation{}, err
+	}
+	defer release()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revocationTime)
+	defer cancel()
 	reason := clipText(r.Reason)
 	event := audit.New(ctx, audit.ConnectionRevoked, r.ConnectionID, map[string]any{"reason": reason})
 	revoked, err := s.store.RevokeConnection(ctx, r.ConnectionID, r.WorkspaceID, reason, s.now(), event)
@@ -75,21 +84,15 @@ const (
 )
 
 // revokeAtProvider asks the provider to make the tokens void and reports whether it
-// did. It is not stopped by a caller who goes away.
+// did. It is not stopped by a caller who goes away, and has a time limit of its own. The
+// caller keeps Close waiting.
 func (s *Service) revokeAtProvider(ctx context.Context, p Provider, connection uuid.UUID, scopes []string, tokens oauth.TokenSet) bool {
 	if p.Profile.AuthType != AuthOAuth2 {
 		return false
 	}
-	release, err := s.hold()
-	if err == nil {
-		defer release()
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revocationTime)
 	defer cancel()
-	result, why := revocationFailed, err
-	if why == nil {
-		result, why = s.tellProvider(ctx, p, scopes, tokens)
-	}
+	result, why := s.tellProvider(ctx, p, scopes, tokens)
 	data := map[string]any{"result": result, "provider_error": oauthCode(why)}
 	if why != nil {
 		s.log.WarnContext(ctx, "the provider did not revoke a token", "connection_id", connection, "provider_id", p.ID, "error", why)
@@ -101,9 +104,11 @@ func (s *Service) revokeAtProvider(ctx context.Context, p Provider, connection u
 	return result == revocationDone
 }
 
-// revocationTime bounds the revocation at a provider with all it takes.
+// revocationTime bounds the local revocation, and after it the one at the provider, with
+// all they take.
 const revocationTime = 30 * time.Second
 
+// tellProvider returns what came of it, and why not all of the tokens are void.
 func (s *Service) tellProvider(ctx context.Context, p Provider, scopes []string, tokens oauth.TokenSet) (result string, err error) {
 	if p.Deleted() && p.Credentials.IsZero() {
 		return revocationUnsupported, nil // there is nothing left to authenticate with
@@ -118,8 +123,9 @@ func (s *Service) tellProvider(ctx context.Context, p Provider, scopes []string,
 		return revocationUnsupported, nil
 	}
 	// The refresh token first: without it the access token is worth little, and with it
-	// most providers end the whole grant (RFC 7009 §2.1).
-	asked := false
+	// most providers end the whole grant (RFC 7009 §2.1). A provider may take the one kind
+	// of tokens and not the other (§2.2.1).
+	result, failure := revocationUnsupported, error(nil)
 	for _, hint := range []string{oauth.RefreshTokenHint, oauth.AccessTokenHint} {
 		token := tokens.Text(hint)
 		if token.IsZero() {
@@ -128,17 +134,16 @@ func (s *Service) tellProvider(ctx context.Context, p Provider, scopes []string,
 		err := s.revokeToken(ctx, p, endpoints.RevocationEndpoint, token, hint)
 		switch {
 		case err == nil:
-		case asked: // the grant is ended; many providers do not take access tokens
+			result = revocationDone
+		case result == revocationDone: // the grant is ended; many providers do not take access tokens
 			s.log.InfoContext(ctx, "the provider did not revoke the access token", "provider_id", p.ID, "error", err)
+		case oauthCode(err) == "unsupported_token_type":
+			result, failure = revocationFailed, err
 		default:
 			return revocationFailed, err
 		}
-		asked = true
 	}
-	if !asked {
-		return revocationUnsupported, nil
-	}
-	return revocationDone, nil
+	return result, failure
 }
 
 func (s *Service) revokeToken(ctx context.Context, p Provider, endpoint string, token secret.Value, hint string) error {

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -110,7 +111,7 @@ func TestRevocationWithoutVaultOrProvider(t *testing.T) {
 
 	for name, answer := range map[string]oauthtest.Answer{
 		"503": oauthtest.Refuse(503, "temporarily_unavailable"), "HTML": oauthtest.HTML(500), "redirect": oauthtest.RedirectTo("http://127.0.0.1:9/"),
-		"unsupported": oauthtest.Refuse(400, "unsupported_token_type"), "cut off": oauthtest.CutOff(), "error at last": oauthtest.Refuse(401, "invalid_client"),
+		"cut off": oauthtest.CutOff(), "error at last": oauthtest.Refuse(401, "invalid_client"),
 	} {
 		h.op.Next(oauthtest.Revocation, answer)
 		connection := h.connect(revocable)
@@ -120,7 +121,11 @@ func TestRevocationWithoutVaultOrProvider(t *testing.T) {
 		h.requireRevoked(connection)
 		require.Equal(t, "failed", h.events(audit.ProviderRevocation)[0].Data["result"], name)
 	}
-	h.op.Next(oauthtest.Revocation, oauthtest.Refuse(400, "invalid_token"), oauthtest.Refuse(400, "unsupported_token_type"))
+	unsupported := oauthtest.Refuse(400, "unsupported_token_type")
+	h.op.Next(oauthtest.Revocation, unsupported, unsupported)
+	require.False(t, h.revoke(h.connect(revocable)).ProviderRevoked, "no kind of token is taken")
+	require.Equal(t, "failed", h.events(audit.ProviderRevocation)[0].Data["result"])
+	h.op.Next(oauthtest.Revocation, oauthtest.Refuse(400, "invalid_token"), unsupported)
 	require.True(t, h.revoke(h.connect(revocable)).ProviderRevoked, "it was void already, and access tokens are not taken")
 
 	connection := h.connect(revocable)
@@ -133,6 +138,80 @@ func TestRevocationWithoutVaultOrProvider(t *testing.T) {
 	require.Len(t, h.revokedAtProvider(), asked)
 	require.Equal(t, string(broker.CodeSecretBackendUnavailable), h.events(audit.ProviderRevocation)[0].Data["reason"])
 	h.requireRevoked(connection)
+}
+
+// A provider that revokes access tokens only is asked for that, and the audit log says
+// that the refresh token was not taken (RFC 7009 §2.2.1).
+func TestRevocationWhereRefreshTokensAreNotTaken(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	connection := h.connect(h.revocable("google"))
+	h.op.Next(oauthtest.Revocation, oauthtest.Refuse(400, "unsupported_token_type"))
+	require.True(t, h.revoke(connection).ProviderRevoked)
+	asked := h.revokedAtProvider()
+	require.Len(t, asked, 2)
+	require.True(t, strings.HasPrefix(asked[1], "access_token "), "%s", asked[1])
+	event := h.events(audit.ProviderRevocation)[0]
+	require.Equal(t, "revoked", event.Data["result"])
+	require.Equal(t, "unsupported_token_type", event.Data["provider_error"])
+}
+
+// leaving is a store whose caller goes away when a revocation has been committed.
+type leaving struct {
+	broker.Store
+	leave func()
+}
+
+func (l leaving) RevokeConnection(
+	ctx context.Context, id uuid.UUID, workspace, reason string, now time.Time, e audit.Event,
+) (broker.RevokedConnection, error) {
+	revoked, err := l.Store.RevokeConnection(ctx, id, workspace, reason, now, e)
+	l.leave()
+	return revoked, err
+}
+
+// The provider is asked once: neither a caller who goes away nor a broker that shuts down
+// in the middle keeps the revocation from it.
+func TestARevocationReachesTheProviderWithoutItsCaller(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(h *house, disconnect func()){
+		"caller gone":   func(_ *house, disconnect func()) { disconnect() },
+		"shutting down": func(h *house, disconnect func()) { h.beginToClose(); disconnect() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var h *house
+			ctx, disconnect := context.WithCancel(t.Context())
+			h = newHouse(t, options{wrap: func(s broker.Store) broker.Store {
+				return leaving{s, func() { leave(h, disconnect) }}
+			}})
+			connection := h.connect(h.revocable("google"))
+			r, err := h.Revoke(ctx, broker.RevokeRequest{ConnectionID: connection})
+			require.NoError(t, err)
+			require.True(t, r.TokenDeleted)
+			require.True(t, r.ProviderRevoked)
+			require.Len(t, h.revokedAtProvider(), 2)
+			require.Equal(t, "revoked", h.events(audit.ProviderRevocation)[0].Data["result"])
+		})
+	}
+}
+
+func TestNoRevocationBeginsWhileTheBrokerShutsDown(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	connection := h.connect(h.revocable("google"))
+	require.NoError(t, h.Close(t.Context()))
+	_, err := h.Revoke(t.Context(), broker.RevokeRequest{ConnectionID: connection})
+	code(t, broker.CodeShuttingDown, err)
+	require.Equal(t, broker.StatusActive, h.status(connection), "another replica can do it wholly")
+}
+
+// beginToClose tells the service to close, without waiting for what it has under way.
+func (h *house) beginToClose() {
+	h.t.Helper()
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorIs(h.t, h.Close(ended), context.Canceled, "the revocation is waited for")
 }
 
 // A refresh in flight, at this replica or another, cannot bring a revoked connection

@@ -52,15 +52,7 @@ func (c *Client) Discover(ctx context.Context, issuer string) (Metadata, error) 
 }
 
 func (c *Client) discover(ctx context.Context, issuer string) (Metadata, error) {
-	u, reason := endpointURL(issuer)
-	switch {
-	case reason != "":
-	case u.RawQuery != "" || u.ForceQuery:
-		reason = "contains a query"
-	case len(issuer) > maxURLBytes:
-		reason = "is too long"
-	}
-	if reason != "" {
+	if reason := issuerReason(issuer); reason != "" {
 		return Metadata{}, &Error{Op: discoveryOp, Reason: "the issuer " + reason}
 	}
 	a, err := c.getJSON(ctx, discoveryOp, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration")
@@ -114,6 +106,7 @@ func readMetadata(document []byte, issuer string) (m Metadata, reason string) {
 		}
 	}
 	return Metadata{
+		Discovered:            true,
 		Issuer:                d.Issuer,
 		AuthorizationEndpoint: d.AuthorizationEndpoint,
 		TokenEndpoint:         d.TokenEndpoint,

@@ -41,6 +41,7 @@ func TestDiscovery(t *testing.T) {
 	m, err := newClient(t, oauth.HTTPOptions{}).Discover(t.Context(), p.Issuer())
 	require.NoError(t, err)
 	require.Equal(t, oauth.Metadata{
+		Discovered:            true,
 		Issuer:                p.Issuer(),
 		AuthorizationEndpoint: p.URL(oauthtest.Authorization),
 		TokenEndpoint:         p.URL(oauthtest.Token),

@@ -1,6 +1,42 @@
 package oauth
 
-import "net/url"
+import (
+	"errors"
+	"net/url"
+)
+
+// CheckEndpoint returns nil if the Client can call raw: an absolute http or https URL
+// with a host, without fragment and without user information. The error says what is
+// wrong, as in "contains a fragment", and quotes nothing of raw.
+func CheckEndpoint(raw string) error {
+	if _, reason := endpointURL(raw); reason != "" {
+		return errors.New(reason)
+	}
+	return nil
+}
+
+// CheckIssuer is CheckEndpoint for an issuer, which has no query either and at most 2048
+// bytes (OpenID Connect Discovery 1.0 §2).
+func CheckIssuer(raw string) error {
+	if reason := issuerReason(raw); reason != "" {
+		return errors.New(reason)
+	}
+	return nil
+}
+
+// issuerReason says what is wrong with an issuer, "" if nothing is.
+func issuerReason(raw string) string {
+	u, reason := endpointURL(raw)
+	switch {
+	case reason != "":
+		return reason
+	case u.RawQuery != "" || u.ForceQuery:
+		return "contains a query"
+	case len(raw) > maxURLBytes:
+		return "is too long"
+	}
+	return ""
+}
 
 // endpointURL parses the URL of an endpoint. An endpoint is absolute, http or
 // https, and has neither a fragment (RFC 6749 §3.1, §3.2) nor user information,

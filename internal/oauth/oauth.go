@@ -44,7 +44,8 @@ type ClientAuth struct {
 
 // Metadata is what discovery or the profile says of a provider's endpoints.
 type Metadata struct {
-	Issuer                string // as the provider states it; may hold "{tenantid}"
+	Discovered            bool   // the provider has stated the issuer, in its discovery document
+	Issuer                string // may hold "{tenantid}"
 	AuthorizationEndpoint string
 	TokenEndpoint         string
 	JWKSURI               string
