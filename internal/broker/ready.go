@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -47,8 +48,11 @@ func (s *Service) Ready(ctx context.Context) Readiness {
 
 	r.Database = Component{Status: "ok", Since: s.ready.observe(err == nil, s.now())}
 	if err != nil {
-		s.log.WarnContext(ctx, "database does not answer", "error", err)
 		r.Database.Status, r.Database.Message = "unavailable", "the database does not answer"
+		if errors.Is(err, ErrReadOnly) {
+			r.Database.Message = "the database is read-only: no token can be handed out, since that could not be recorded"
+		}
+		s.log.WarnContext(ctx, r.Database.Message, "error", err)
 		r.Status = Unavailable
 	} else if r.Secrets.Status != "ok" {
 		r.Status = Degraded

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -60,4 +61,20 @@ func TestReadinessOfABackendThatHangs(t *testing.T) {
 		require.Equal(t, "unavailable", last.Secrets.Status)
 		require.Equal(t, "ok", last.Database.Status)
 	})
+}
+
+// standby is a database that answers and takes no writes.
+type standby struct{ quickStore }
+
+func (standby) Ping(context.Context) error { return fmt.Errorf("postgres: %w", broker.ErrReadOnly) }
+
+// No token can leave the broker whose database does not take the event of it.
+func TestReadinessOfAReadOnlyDatabase(t *testing.T) {
+	s := readyService(t, standby{}, credentials.Options{
+		Backends: []credentials.Backend{{Name: vaultName, Store: memory.New(), External: true}}, WriteTo: vaultName,
+	})
+	r := s.Ready(t.Context())
+	require.Equal(t, broker.Unavailable, r.Status)
+	require.Equal(t, "unavailable", r.Database.Status)
+	require.Contains(t, r.Database.Message, "read-only")
 }
