@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/internal/config"
 	"github.com/nexus-broker/nexus-broker/internal/store/migrations"
 	"github.com/nexus-broker/nexus-broker/internal/store/postgres"
@@ -42,12 +43,28 @@ func (r *report) openDatabase(ctx context.Context, c config.Database) database {
 // broker can use it as it is.
 func (r *report) database(ctx context.Context, db database, c config.Config) bool {
 	r.connection(ctx, db, c.Database)
+	writable := r.writable(ctx, db, c.Database)
 	status, usable := r.schema(ctx, db, c.Database)
 	if !usable {
 		return false
 	}
 	r.keys(ctx, db, c, status.Unfinished)
-	return true
+	return writable
+}
+
+// writable reports whether the database takes writes, and notes it if not: a standby, and
+// a file that is write-protected, let a broker start that can hand out nothing.
+func (r *report) writable(ctx context.Context, db database, c config.Database) bool {
+	if !errors.Is(db.Ping(ctx), broker.ErrReadOnly) {
+		return true // whether it answers at all is said already
+	}
+	advice := "let DATABASE_URL lead to the primary server, and turn default_transaction_read_only off"
+	if c.Driver == config.SQLite {
+		advice = fmt.Sprintf("let this user write to %s, to the files beside it and to their folder", c.Path)
+	}
+	r.add(areaDatabase, secret.Finding{Check: "writes", Verdict: secret.Fail, Advice: advice,
+		Detail: "the database is read-only: nothing can be stored, and no token handed out, since that is recorded first"})
+	return false
 }
 
 func (r *report) connection(ctx context.Context, db database, c config.Database) {

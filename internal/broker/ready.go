@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -24,10 +25,20 @@ func (r *readiness) observe(up bool, now time.Time) time.Time {
 	return r.since
 }
 
+const (
+	// databaseWait is how long the database is given to answer.
+	databaseWait = 3 * time.Second
+	// secretsWait is how long the answer waits for the probe of a secret backend, which
+	// goes on without it: a prober gives us a second, and takes a broker out of service
+	// that needs longer, with the tokens that it could serve.
+	secretsWait = 300 * time.Millisecond
+)
+
 // Ready tells whether the broker can work. Without its database it cannot; without
-// the secret backend stored tokens are still served.
+// the secret backend stored tokens are still served, and a backend that hangs holds up
+// nobody: what was last known of it is told.
 func (s *Service) Ready(ctx context.Context) Readiness {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, databaseWait)
 	defer cancel()
 	var secrets sync.WaitGroup
 	r := Readiness{Status: Ready}
@@ -37,8 +48,11 @@ func (s *Service) Ready(ctx context.Context) Readiness {
 
 	r.Database = Component{Status: "ok", Since: s.ready.observe(err == nil, s.now())}
 	if err != nil {
-		s.log.WarnContext(ctx, "database does not answer", "error", err)
 		r.Database.Status, r.Database.Message = "unavailable", "the database does not answer"
+		if errors.Is(err, ErrReadOnly) {
+			r.Database.Message = "the database is read-only: no token can be handed out, since that could not be recorded"
+		}
+		s.log.WarnContext(ctx, r.Database.Message, "error", err)
 		r.Status = Unavailable
 	} else if r.Secrets.Status != "ok" {
 		r.Status = Degraded
@@ -49,6 +63,8 @@ func (s *Service) Ready(ctx context.Context) Readiness {
 // secretsReady sums up the backends: the one that credentials are written to speaks
 // for itself, and another that some provider's row names only when it is not well.
 func (s *Service) secretsReady(ctx context.Context) Component {
+	ctx, cancel := context.WithTimeout(ctx, secretsWait)
+	defer cancel()
 	var c Component
 	for _, b := range s.creds.Health(ctx) {
 		if c.Backend == "" || b.Name == s.creds.WriteTo() || c.Status == "ok" && b.Status != credentials.StatusOK {

@@ -34,6 +34,9 @@ var (
 	// ErrUnstorable: a text holds a NUL byte, is not UTF-8 or is longer than its column,
 	// or an object is no valid JSON. It is the caller's input that is wrong.
 	ErrUnstorable = errors.New("the database cannot hold this text")
+	// ErrReadOnly: the database answers and takes no writes: it is a standby, or its file is
+	// write-protected. Nothing can leave the broker then, since nothing can be audited.
+	ErrReadOnly = errors.New("the database is read-only")
 )
 
 // Store keeps the broker's rows. Each method is one transaction: when it returns
@@ -67,7 +70,7 @@ type Store interface {
 	// Lease gives the named lease to holder until now+ttl, if nobody else holds it at
 	// now. Calling it again renews it.
 	Lease(ctx context.Context, name, holder string, now time.Time, ttl time.Duration) (bool, error)
-	// Ping checks that the database answers.
+	// Ping checks that the database answers and can be written to. ErrReadOnly.
 	Ping(ctx context.Context) error
 	// Close releases the connections.
 	Close() error

@@ -20,6 +20,8 @@ const (
 	goodMemory = 15 * time.Second
 	// probeEvery is how often a backend that is not known to be good is probed.
 	probeEvery = 5 * time.Second
+	// probeLimit is how long a probe may take. One that takes longer counts as an outage.
+	probeLimit = 3 * time.Second
 )
 
 // Status is the state of a backend as GET /health/ready shows it.
@@ -44,17 +46,24 @@ type Health struct {
 // Health tells how the backends fare, the one that is written to first, and of the
 // further ones those that a row has named since the broker started. It costs
 // nothing while they answer: only a backend that has not answered for 15 s, or not
-// well, is probed, and that at most every 5 s however often Health is called. A
-// probe that the deadline of ctx cuts short counts as an outage.
+// well, is probed, and that at most every 5 s however often Health is called.
+//
+// A probe goes on in the background, for 3 s at most. Health waits for those that it
+// has begun, but no longer than ctx: then it tells what was known before.
 func (s *Service) Health(ctx context.Context) []Health {
-	var probes sync.WaitGroup
 	order := s.sources.list()
+	var begun []<-chan struct{}
 	for _, src := range order {
 		if src.health.claimProbe(s.clock()) {
-			probes.Go(func() { s.probe(ctx, src) })
+			begun = append(begun, s.beginProbe(ctx, src))
 		}
 	}
-	probes.Wait()
+	for _, done := range begun {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+	}
 	all := []Health{s.writeTo.status()}
 	for _, src := range order {
 		if src != s.writeTo {
@@ -62,6 +71,26 @@ func (s *Service) Health(ctx context.Context) []Health {
 		}
 	}
 	return all
+}
+
+// beginProbe probes in the background: whoever asks how a backend fares, and has little
+// time, must not wait for one that hangs.
+func (s *Service) beginProbe(ctx context.Context, src *source) <-chan struct{} {
+	done := make(chan struct{})
+	if s.begin() != nil {
+		close(done)
+		return done
+	}
+	go func() {
+		defer s.running.Done()
+		defer close(done)
+		ctx, cancel := s.outlive(ctx)
+		defer cancel()
+		ctx, stop := context.WithTimeout(ctx, probeLimit)
+		defer stop()
+		s.probe(ctx, src)
+	}()
+	return done
 }
 
 func (s *Service) probe(ctx context.Context, src *source) {

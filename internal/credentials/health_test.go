@@ -102,20 +102,47 @@ func TestHealthProbesAnIdleBackend(t *testing.T) {
 	})
 }
 
-// A probe that hangs makes nobody wait longer than he wants to, and is an outage.
+// A probe that hangs makes nobody wait longer than he wants to, and is an outage as soon
+// as it has hung for 3 s, whether or not anybody still asks.
 func TestHealthOfABackendThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)
 		b.vault.Stall()
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		began := time.Now()
+		for _, patience := range []time.Duration{300 * time.Millisecond, 0} {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			require.Equal(t, credentials.StatusOK, b.Health(ctx)[0].Status, "nothing else is known yet")
+			cancel()
+		}
+		require.Equal(t, 300*time.Millisecond, time.Since(began), "who asks next does not wait at all")
+		time.Sleep(3 * time.Second)
+		require.Equal(t, credentials.StatusUnavailable, b.health(t).Status)
+		require.Equal(t, 1, b.vault.Count(memory.OpProbe))
+		require.Less(t, time.Since(began), 4*time.Second)
+
+		// Each of the next ones hangs too, and is waited for no longer.
+		time.Sleep(3 * time.Second)
+		began = time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
 		require.Equal(t, credentials.StatusUnavailable, b.Health(ctx)[0].Status)
-		// A caller who has left tells nothing.
-		b = newBed(t)
+		require.Equal(t, 2, b.vault.Count(memory.OpProbe))
+		require.Equal(t, 300*time.Millisecond, time.Since(began))
+	})
+}
+
+// The end of the service ends a probe that hangs.
+func TestCloseEndsAProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
 		b.vault.Stall()
-		ctx, cancel = context.WithCancel(t.Context())
-		time.AfterFunc(time.Second, cancel)
-		require.Equal(t, credentials.StatusOK, b.Health(ctx)[0].Status)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		began := time.Now()
+		b.Health(ctx)
+		b.Close()
+		require.Equal(t, began, time.Now())
+		require.Equal(t, credentials.StatusOK, b.health(t).Status, "that tells nothing of the backend")
 	})
 }
 

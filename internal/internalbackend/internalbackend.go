@@ -37,7 +37,7 @@ type Rows interface {
 	DeleteSealedRow(ctx context.Context, key string) error
 	// DeleteSealedVersion deletes the row of a key, if there is one of this version.
 	DeleteSealedVersion(ctx context.Context, key string, version int64) error
-	// Ping checks that the database answers.
+	// Ping checks that the database answers and can be written to.
 	Ping(ctx context.Context) error
 }
 

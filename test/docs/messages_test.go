@@ -107,7 +107,8 @@ func startings(t *testing.T, s *said) {
 			}
 			b := start(t, e)
 			if c.env["SECRET_STARTUP_CHECK"] != "off" && !c.ready {
-				require.Equal(t, "degraded", b.call("GET", "/health/ready", nil).text("status"))
+				require.Eventually(t, func() bool { return b.call("GET", "/health/ready", nil).text("status") == "degraded" },
+					30*time.Second, 100*time.Millisecond)
 			}
 			b.stop()
 			s.log(b.log.String())

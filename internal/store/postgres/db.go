@@ -22,6 +22,7 @@ type db struct {
 	pool    *pgxpool.Pool
 	timeout time.Duration
 	resets  atomic.Int64 // how often the pool was emptied
+	renewal pace         // of sessions that are read-only
 }
 
 // session is what a pool and a transaction have in common.
@@ -80,7 +81,7 @@ func (d *db) run(ctx context.Context, again func(error) bool, call func(context.
 	if err == nil || !silent && (ctx.Err() != nil || !broken(err)) {
 		return translate(ctx, err)
 	}
-	if d.resets.CompareAndSwap(resets, resets+1) {
+	if (!isReadOnly(err) || d.renewal.take(readOnlyPace)) && d.resets.CompareAndSwap(resets, resets+1) {
 		d.pool.Reset() // the other connections are most likely broken too
 	}
 	if !silent && again(err) {

@@ -19,6 +19,8 @@ const (
 	checkViolation  = "23514"
 	adminShutdown   = "57P01"
 
+	readOnlyTransaction = "25006"
+
 	classConnectionException  = "08"
 	classDataException        = "22"
 	classOperatorIntervention = "57P" // the server shuts down or starts
@@ -33,6 +35,8 @@ func translate(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
 		return fmt.Errorf("postgres: %w: %w", err, ctx.Err())
+	case isReadOnly(err) && !errors.Is(err, broker.ErrReadOnly):
+		return fmt.Errorf("%w (%w)", broker.ErrReadOnly, err)
 	case !errors.As(err, &pg):
 		return err
 	case pg.Code == uniqueViolation && pg.TableName == "provider_profiles" && !strings.HasSuffix(pg.ConstraintName, "_pkey"):
@@ -46,7 +50,8 @@ func translate(ctx context.Context, err error) error {
 }
 
 // broken reports whether err means that a connection of the pool has died, as they
-// all do when the server restarts. That no new one can be made is another thing.
+// all do when the server restarts, or has become useless. That no new one can be made is
+// another thing.
 func broken(err error) bool {
 	var (
 		pg      *pgconn.PgError
@@ -56,6 +61,8 @@ func broken(err error) bool {
 	switch {
 	case errors.As(err, &connect):
 		return false
+	case isReadOnly(err):
+		return true
 	case errors.As(err, &pg):
 		return strings.HasPrefix(pg.Code, classConnectionException) || strings.HasPrefix(pg.Code, classOperatorIntervention)
 	}
@@ -64,8 +71,8 @@ func broken(err error) bool {
 
 // notDone reports whether a change whose connection broke was certainly not made: it
 // was not sent, or the server has ended the session instead of carrying it out, and
-// so has rolled back.
-func notDone(err error) bool { return pgconn.SafeToRetry(err) || endedByServer(err) }
+// so has rolled back, or has refused to write.
+func notDone(err error) bool { return pgconn.SafeToRetry(err) || endedByServer(err) || isReadOnly(err) }
 
 // endedByServer reports whether the server has ended the session instead of carrying
 // out what was sent last.

@@ -61,7 +61,7 @@ func open(ctx context.Context, config *pgxpool.Config, timeout time.Duration) (*
 	}
 	d := &db{pool: pool, timeout: timeout}
 	s := &Store{Store: relational.New(d, dialect), db: d, migrating: stdlib.OpenDBFromPool(pool)}
-	if err := s.Ping(ctx); err != nil {
+	if err := s.Store.Ping(ctx); err != nil { // one that is read-only too: a doctor says so
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

@@ -68,7 +68,8 @@ type Dialect struct {
 	FromNow string
 }
 
-// Ping checks that the database answers.
+// Ping checks that the database answers. Whether it can be written to each database tells
+// in its own way.
 func (s *Store) Ping(ctx context.Context) error {
 	return s.db.Query(ctx, "SELECT 1", nil, func(Scan) error { return nil })
 }

@@ -173,6 +173,8 @@ func translate(ctx context.Context, err error) error {
 		return fmt.Errorf("sqlite: %w: %w", err, ctx.Err())
 	case !errors.As(err, &e):
 		return err
+	case e.Code()&0xff == sqlite3.SQLITE_READONLY:
+		return fmt.Errorf("%w (%w)", broker.ErrReadOnly, err)
 	case e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE && strings.Contains(e.Error(), "provider_profiles.name"):
 		return fmt.Errorf("%w (%w)", broker.ErrDuplicateName, err)
 	}

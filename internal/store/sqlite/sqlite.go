@@ -28,8 +28,9 @@ import (
 // Store is the broker's store in SQLite.
 type Store struct {
 	*relational.Store
-	db   *db
-	lock *sql.DB // of the migrations
+	db    *db
+	lock  *sql.DB // of the migrations
+	probe *sql.DB // tries whether the database can be written to, and waits for nobody
 }
 
 var (
@@ -71,12 +72,17 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	probe, err := connect(path, "", "busy_timeout(0)")
+	if err != nil {
+		return nil, err
+	}
+	probe.SetMaxOpenConns(1)
 	writer.SetMaxOpenConns(1) // who writes next waits here, in order, and not by polling the file
 	readers := max(4, runtime.GOMAXPROCS(0))
 	reader.SetMaxOpenConns(readers)
 	reader.SetMaxIdleConns(readers)
 	lock.SetMaxIdleConns(0) // the file is open only while it is needed
-	s := &Store{db: &db{writer: writer, reader: reader}, lock: lock}
+	s := &Store{db: &db{writer: writer, reader: reader}, lock: lock, probe: probe}
 	s.Store = relational.New(s.db, dialect)
 	if err := s.setUp(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("sqlite: opening %s: %w", path, err), s.Close())
@@ -110,7 +116,7 @@ func (s *Store) Migrator() (*migrations.Migrator, error) {
 }
 
 // Close closes the database.
-func (s *Store) Close() error { return errors.Join(s.Store.Close(), s.lock.Close()) }
+func (s *Store) Close() error { return errors.Join(s.probe.Close(), s.Store.Close(), s.lock.Close()) }
 
 // prepare creates the database's folder and file with rights for this user only; the
 // files that SQLite puts beside it get the same. It returns the absolute path.

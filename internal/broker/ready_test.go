@@ -1,0 +1,80 @@
+package broker_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-broker/nexus-broker/internal/audit"
+	"github.com/nexus-broker/nexus-broker/internal/broker"
+	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/internal/metrics"
+	"github.com/nexus-broker/nexus-broker/secret/memory"
+)
+
+// quickStore is a database of which only readiness is asked, so that a test of time needs
+// no real one.
+type quickStore struct{ broker.Store }
+
+func (quickStore) Ping(context.Context) error                   { return nil }
+func (quickStore) Record(context.Context, ...audit.Event) error { return nil }
+
+// readyService returns a service of which only readiness is asked.
+func readyService(t *testing.T, db broker.Store, o credentials.Options) *broker.Service {
+	t.Helper()
+	o.Audit, o.Logger = quickStore{}, slog.New(slog.DiscardHandler)
+	creds, err := credentials.New(o)
+	require.NoError(t, err)
+	t.Cleanup(creds.Close)
+	return broker.New(broker.Config{}, broker.Deps{
+		Store: db, Credentials: creds, Metrics: metrics.New(nil), Logger: slog.New(slog.DiscardHandler),
+	})
+}
+
+// A backend that hangs must not take the broker out of service: an orchestrator's probe
+// gives it a second, however rarely it asks.
+func TestReadinessOfABackendThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		vault := memory.NewFaulty(memory.New())
+		s := readyService(t, quickStore{}, credentials.Options{
+			Backends: []credentials.Backend{{Name: vaultName, Store: vault, External: true}}, WriteTo: vaultName,
+		})
+		require.Equal(t, broker.Ready, s.Ready(t.Context()).Status)
+		vault.Stall()
+		var last broker.Readiness
+		for range 5 {
+			time.Sleep(16 * time.Second)
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			last = s.Ready(ctx)
+			require.NoError(t, ctx.Err())
+			cancel()
+			require.LessOrEqual(t, time.Since(began), 300*time.Millisecond)
+			require.NotEqual(t, broker.Unavailable, last.Status)
+		}
+		require.Equal(t, broker.Degraded, last.Status)
+		require.Equal(t, "unavailable", last.Secrets.Status)
+		require.Equal(t, "ok", last.Database.Status)
+	})
+}
+
+// standby is a database that answers and takes no writes.
+type standby struct{ quickStore }
+
+func (standby) Ping(context.Context) error { return fmt.Errorf("postgres: %w", broker.ErrReadOnly) }
+
+// No token can leave the broker whose database does not take the event of it.
+func TestReadinessOfAReadOnlyDatabase(t *testing.T) {
+	s := readyService(t, standby{}, credentials.Options{
+		Backends: []credentials.Backend{{Name: vaultName, Store: memory.New(), External: true}}, WriteTo: vaultName,
+	})
+	r := s.Ready(t.Context())
+	require.Equal(t, broker.Unavailable, r.Status)
+	require.Equal(t, "unavailable", r.Database.Status)
+	require.Contains(t, r.Database.Message, "read-only")
+}
