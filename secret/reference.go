@@ -3,6 +3,7 @@ package secret
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -93,6 +94,37 @@ type ReferenceReader interface {
 
 	// LocateReference tells a person where the value lies.
 	LocateReference(ref Reference) string
+}
+
+// ReferencePlaces returns, as segments, the places below which references may lie that
+// need rights of their own: those of prefixes which lie neither below r's own place nor
+// below another one of prefixes, in their order. For prefixes that are no path in r's
+// store there is an error too, wrapping ErrInvalid.
+func ReferencePlaces(r ReferenceReader, prefixes []string) (places [][]string, err error) {
+	var all [][]string
+	var wrong []error
+	for _, prefix := range prefixes {
+		segments, err := r.ReferenceSegments(strings.TrimSuffix(prefix, "/"))
+		if err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
+		all = append(all, segments)
+	}
+	for i, place := range all {
+		covers := func(other []string) bool {
+			return len(other) <= len(place) && slices.Equal(place[:len(other)], other)
+		}
+		covered := covers(r.ReferencePrefix())
+		for j, other := range all {
+			// Of two that are the same the first one counts.
+			covered = covered || covers(other) && (len(other) < len(place) || j < i)
+		}
+		if !covered {
+			places = append(places, place)
+		}
+	}
+	return places, errors.Join(wrong...)
 }
 
 // JSONMember returns the text of a top-level member of the JSON object that value is.
