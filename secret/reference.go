@@ -3,6 +3,7 @@ package secret
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,14 +32,14 @@ type Reference struct {
 }
 
 // ParseReference reads the written form. What follows the first "#" is the field, and
-// what follows the last "@" before it the version. The error wraps ErrInvalid. Whether
+// what follows the last "@" before it the version. The error is a BadReference. Whether
 // the store can hold such a path is for ReferenceReader.ReferenceSegments to say.
 func ParseReference(s string) (Reference, error) {
 	if len(s) > MaxReferenceBytes {
-		return Reference{}, fmt.Errorf("%w: the reference is %d bytes long, the limit is %d", ErrInvalid, len(s), MaxReferenceBytes)
+		return Reference{}, BadReference(fmt.Sprintf("the reference is %d bytes long, the limit is %d", len(s), MaxReferenceBytes))
 	}
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return Reference{}, fmt.Errorf("%w: the reference has a character that is not printable", ErrInvalid)
+		return Reference{}, BadReference("the reference has a character that is not printable")
 	}
 	rest, field, hasField := strings.Cut(s, "#")
 	path, version := rest, ""
@@ -48,9 +49,9 @@ func ParseReference(s string) (Reference, error) {
 	}
 	switch {
 	case path == "":
-		return Reference{}, fmt.Errorf("%w: the reference has no path: it reads path[@version][#field]", ErrInvalid)
+		return Reference{}, BadReference("the reference has no path: it reads path[@version][#field]")
 	case at >= 0 && version == "", hasField && field == "":
-		return Reference{}, fmt.Errorf("%w: reference %q: nothing follows @ or #: it reads path[@version][#field]", ErrInvalid, s)
+		return Reference{}, BadReference(fmt.Sprintf("reference %q: nothing follows @ or #: it reads path[@version][#field]", s))
 	}
 	return Reference{Path: path, Version: version, Field: field}, nil
 }
@@ -67,6 +68,25 @@ func (r Reference) String() string {
 	return s
 }
 
+// BadReference returns an error wrapping ErrInvalid, for what is no reference in a store,
+// whatever lies there: a path or a version that it cannot have. The reason says to whoever
+// has written the reference what is wrong; it may quote it.
+func BadReference(reason string) error { return &referenceError{reason} }
+
+// ReferenceReason returns the reason of a BadReference, if err carries one.
+func ReferenceReason(err error) (reason string, ok bool) {
+	var e *referenceError
+	if errors.As(err, &e) {
+		return e.reason, true
+	}
+	return "", false
+}
+
+type referenceError struct{ reason string }
+
+func (e *referenceError) Error() string { return ErrInvalid.Error() + ": " + e.reason }
+func (e *referenceError) Unwrap() error { return ErrInvalid }
+
 // ReferenceReader is implemented by backends that can read values which lie outside
 // of their keys. It never writes there.
 type ReferenceReader interface {
@@ -74,7 +94,8 @@ type ReferenceReader interface {
 	// limits are those of every value. A secret or a version that is not there is an
 	// error wrapping ErrNotFound; a secret without the field, or whose field is no
 	// text, one wrapping ErrInvalid that names the fields that are there, and no value.
-	// To a store that keeps no versions every ref with one is ErrInvalid.
+	// A version that is none in the store, and in a store that keeps no versions every one,
+	// is a BadReference.
 	// A path that ReferenceSegments refuses is ErrInvalid before anything is sent. For
 	// all else the errors of SecretBackend apply; the message has the written form of
 	// ref in place of the key.
@@ -84,7 +105,7 @@ type ReferenceReader interface {
 	// that mean the same secret have the same segments, and a path lies below another if
 	// its segments begin with the other's. A path that the store could take for another
 	// one (an empty, "." or ".." segment inside, a character that is read in a special
-	// way) is an error wrapping ErrInvalid. Nothing is sent.
+	// way) is a BadReference. Nothing is sent.
 	ReferenceSegments(path string) ([]string, error)
 
 	// ReferencePrefix returns, as segments, the place below which all keys of the
@@ -93,6 +114,37 @@ type ReferenceReader interface {
 
 	// LocateReference tells a person where the value lies.
 	LocateReference(ref Reference) string
+}
+
+// ReferencePlaces returns, as segments, the places below which references may lie that
+// need rights of their own: those of prefixes which lie neither below r's own place nor
+// below another one of prefixes, in their order. For prefixes that are no path in r's
+// store there is an error too, wrapping ErrInvalid.
+func ReferencePlaces(r ReferenceReader, prefixes []string) (places [][]string, err error) {
+	var all [][]string
+	var wrong []error
+	for _, prefix := range prefixes {
+		segments, err := r.ReferenceSegments(strings.TrimSuffix(prefix, "/"))
+		if err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
+		all = append(all, segments)
+	}
+	for i, place := range all {
+		covers := func(other []string) bool {
+			return len(other) <= len(place) && slices.Equal(place[:len(other)], other)
+		}
+		covered := covers(r.ReferencePrefix())
+		for j, other := range all {
+			// Of two that are the same the first one counts.
+			covered = covered || covers(other) && (len(other) < len(place) || j < i)
+		}
+		if !covered {
+			places = append(places, place)
+		}
+	}
+	return places, errors.Join(wrong...)
 }
 
 // JSONMember returns the text of a top-level member of the JSON object that value is.

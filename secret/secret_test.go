@@ -204,3 +204,30 @@ func TestAValueSaysThatItIsThere(t *testing.T) {
 		t.Errorf("%s, %v", b, err)
 	}
 }
+
+// paths is a store whose paths are what they look like, and whose own place is "own".
+type paths struct{ secret.ReferenceReader }
+
+func (paths) ReferenceSegments(path string) ([]string, error) {
+	if path == "wrong" {
+		return nil, secret.ErrInvalid
+	}
+	return strings.Split(path, "/"), nil
+}
+
+func (paths) ReferencePrefix() []string { return []string{"own"} }
+
+func TestReferencePlaces(t *testing.T) {
+	for _, c := range []struct {
+		prefixes, want string
+		err            error
+	}{
+		{"a/b,own/x,c/,a,ab,c,own", "[[c] [a] [ab]]", nil},
+		{"wrong,a", "[[a]]", secret.ErrInvalid}, // the others are no less places
+	} {
+		places, err := secret.ReferencePlaces(paths{}, strings.Split(c.prefixes, ","))
+		if got := fmt.Sprint(places); got != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%s: %s, %v", c.prefixes, got, err)
+		}
+	}
+}

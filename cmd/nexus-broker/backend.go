@@ -131,7 +131,7 @@ func openVault(c config.Secrets, m *metrics.Metrics, log *slog.Logger) (external
 	v := c.Vault
 	b, err := hashicorpvault.New(hashicorpvault.Config{
 		Address: v.Addr, Namespace: v.Namespace, AuthNamespace: v.AuthNamespace,
-		Mount: v.Mount, PathPrefix: v.PathPrefix, KVVersion: v.KVVersion, Login: vaultLogin(v),
+		Mount: v.Mount, PathPrefix: v.PathPrefix, KVVersion: v.KVVersion, Login: vaultLogin(v), ReferencePrefixes: c.RefAllowedPrefixes,
 		TLS: hashicorpvault.TLS{
 			CACertFile: v.CACert, CACertDir: v.CAPath, CACertPEM: []byte(v.CACertBytes),
 			ClientCertFile: v.ClientCert, ClientKeyFile: v.ClientKey,
@@ -174,7 +174,7 @@ func openAWS(ctx context.Context, c config.Secrets, log *slog.Logger) (externalB
 	a := c.AWS
 	b, err := awssecretsmanager.New(ctx, awssecretsmanager.Config{
 		Region: a.Region, Prefix: a.Prefix, RoleARN: a.RoleARN, ExternalID: a.ExternalID,
-		KMSKeyID: a.KMSKeyID, Tags: a.Tags, RecoveryDays: a.RecoveryDays,
+		KMSKeyID: a.KMSKeyID, Tags: a.Tags, RecoveryDays: a.RecoveryDays, ReferencePrefixes: c.RefAllowedPrefixes,
 	}, awssecretsmanager.Options{Logger: log, Timeout: c.Timeout})
 	if err != nil {
 		return nil, err
@@ -187,6 +187,7 @@ func openGCP(c config.Secrets, log *slog.Logger) (externalBackend, error) {
 	b, err := gcpsecretmanager.New(gcpsecretmanager.Config{
 		ProjectID: g.ProjectID, Prefix: g.Prefix, Locations: g.Locations, Location: g.Location, KMSKey: g.KMSKey,
 		KeepVersions: g.KeepVersions, ImpersonateServiceAccount: g.ImpersonateServiceAccount, EmulatorHost: g.EmulatorHost,
+		ReferencePrefixes: c.RefAllowedPrefixes,
 	}, gcpsecretmanager.Options{Logger: log, Timeout: c.Timeout})
 	if err != nil {
 		return nil, err

@@ -132,6 +132,7 @@ func (r *report) parts(ctx context.Context, c config.Config, environ []string, n
 		return
 	}
 	defer func() { _ = all.Close() }()
+	r.references(c.Secrets, all.selected)
 	r.backend(ctx, areaBackend, all.selected, need)
 	if usable {
 		r.furtherBackends(ctx, db, c, environ, all, need)

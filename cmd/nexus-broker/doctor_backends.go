@@ -32,6 +32,18 @@ func (r *report) backend(ctx context.Context, area string, b secret.SecretBacken
 	}
 }
 
+// references examines whether references may be allowed where the configuration wants them
+// to be: the broker does not start with a prefix that is no path in the selected backend.
+func (r *report) references(c config.Secrets, b secret.Capabilities) {
+	if b.References == nil {
+		return
+	}
+	if _, err := secret.ReferencePlaces(b.References, c.RefAllowedPrefixes); err != nil {
+		r.add(areaConfiguration, secret.Finding{Check: "SECRET_REF_ALLOWED_PREFIXES", Verdict: secret.Fail,
+			Detail: err.Error(), Advice: "give paths as " + c.Backend + " has them"})
+	}
+}
+
 // furtherBackends examines the backends that rows name beside the selected one.
 func (r *report) furtherBackends(ctx context.Context, db database, c config.Config, environ []string, all *backends, need secret.Access) {
 	bounded, cancel := context.WithTimeout(ctx, doctorTime)

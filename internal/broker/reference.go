@@ -80,12 +80,20 @@ func (s *Service) checkReferences(ref credentials.Ref) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, secret.ErrInvalid):
-		return &Error{Code: CodeCredentialsRefDenied, Err: err, Message: "a reference reads path[@version][#field], " +
-			`and its path has no segment that is empty, "." or "..", and no character that the secret backend cannot hold`}
+		return errBadReference(err)
 	default:
 		return &Error{Code: CodeCredentialsRefDenied, Err: err, Message: "a reference may lie below the place of the broker's own keys, " +
 			"or below one of SECRET_REF_ALLOWED_PREFIXES, which the broker's operator sets; this one does not"}
 	}
+}
+
+// errBadReference is for whoever has just given a reference that is none in its store.
+func errBadReference(err error) *Error {
+	reason, ok := secret.ReferenceReason(err)
+	if !ok {
+		reason = "the secret backend cannot have this one"
+	}
+	return &Error{Code: CodeCredentialsRefDenied, Err: err, Message: "a reference reads path[@version][#field]; " + reason}
 }
 
 // planReferences: the credentials shall lie where references say. A managed pair that

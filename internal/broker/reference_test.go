@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,6 +146,25 @@ func TestReferencesThatAreRefused(t *testing.T) {
 			code(t, c.want, h.PatchProvider(t.Context(), id, broker.ProfileInput{CredentialsRef: in.CredentialsRef}))
 			require.Equal(t, before.Credentials, h.provider(id).Credentials)
 		})
+	}
+}
+
+// Whoever gives a reference that is none is told why, in the words of the store, and the
+// store is not blamed for it.
+func TestAMalformedReferenceSaysWhy(t *testing.T) {
+	for reference, why := range map[string]string{
+		teamSecret + "@x#id":                  "a version is a number",
+		teamSecret + "@#id":                   "nothing follows @ or #",
+		"team-a//x#id":                        `path "team-a//x": a segment is empty, "." or ".."`,
+		"team-a/" + strings.Repeat("x", 2000): "the limit is 1024",
+	} {
+		h, _ := newTeamHouse(t, options{})
+		pair := broker.ReferencePair{ClientID: reference, ClientSecret: teamSecret + "#secret"}
+		_, err := h.Register(t.Context(), h.byReference("salesforce", pair))
+		require.Contains(t, code(t, broker.CodeCredentialsRefDenied, err).Message, why)
+		id := h.registerByReference("salesforce")
+		err = h.PatchProvider(t.Context(), id, broker.ProfileInput{CredentialsRef: broker.Given(pair)})
+		require.Contains(t, code(t, broker.CodeCredentialsRefDenied, err).Message, why)
 	}
 }
 

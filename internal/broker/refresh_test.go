@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -303,6 +304,38 @@ func TestOutageIsBridgedAndDenialIsNot(t *testing.T) {
 	mu.Unlock()
 	_, err = h.Refresh(t.Context(), connection)
 	code(t, broker.CodeSecretBackendUnavailable, err)
+}
+
+// A change of the profile alone ends the bridging of no outage: what is in memory is still
+// what the row points to.
+func TestAChangeOfTheProfileKeepsTheBridge(t *testing.T) {
+	for name, change := range map[string]broker.ProfileInput{
+		"nothing":     {},
+		"description": {Description: broker.Given("new")},
+		"token URL":   {TokenURL: broker.Given("https://moved.example/token")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var clock atomic.Int64
+			h := newHouse(t, options{ttl: time.Minute, now: func() time.Time { return time.Unix(1_800_000_000+clock.Load(), 0) }})
+			owned := h.register("google")
+			require.NoError(t, h.vault.Set(t.Context(), "other/client_id", clientID))
+			require.NoError(t, h.vault.Set(t.Context(), "other/client_secret", clientSecret))
+			adopted := h.profile("other")
+			adopted.ClientID, adopted.ClientSecret = broker.Field[broker.SecretText]{}, broker.Field[broker.SecretText]{}
+			external, err := h.Register(t.Context(), adopted)
+			require.NoError(t, err)
+			h.begin(owned)
+			h.begin(external)
+
+			clock.Add(120)
+			h.vault.Fail(errDown)
+			for _, id := range []uuid.UUID{owned, external} {
+				require.NoError(t, h.PatchProvider(t.Context(), id, change))
+				_, err := h.Begin(t.Context(), request(id))
+				require.NoError(t, err, "the outage is still bridged")
+			}
+		})
+	}
 }
 
 func TestNothingLeavesWithoutItsAuditRow(t *testing.T) {

@@ -18,6 +18,7 @@ const retryAfterOutage = 5 * time.Second
 // sees: which backend, which path, and whose turn it is. missing is the code for a
 // value that is not there.
 func (s *Service) secretError(ref credentials.Ref, missing Code, err error) *Error {
+	reason, badReference := secret.ReferenceReason(err)
 	where := fmt.Sprintf("%s at %s", ref.Backend, s.creds.Locate(ref))
 	switch {
 	case errors.Is(err, credentials.ErrNotAudited): // the database's fault
@@ -40,6 +41,12 @@ func (s *Service) secretError(ref credentials.Ref, missing Code, err error) *Err
 	case errors.Is(err, secret.ErrDenied):
 		return &Error{Code: CodeSecretBackendDenied, Err: err, Message: fmt.Sprintf(
 			"the broker may not use %s; the administrator of the secret backend must allow it", where)}
+	case badReference && missing == CodeCredentialsNotFoundAtRegistration:
+		return errBadReference(err)
+	case badReference:
+		return &Error{Code: CodeCredentialsInvalid, Err: err, Message: fmt.Sprintf(
+			"the reference to the credentials, %s, is none that this secret backend can have (%s); the administrator of the provider must correct it",
+			where, reason)}
 	case errors.Is(err, secret.ErrInvalid):
 		return &Error{Code: CodeCredentialsInvalid, Err: err, Message: fmt.Sprintf(
 			"what is stored in %s cannot be read as client credentials; the administrator of the provider must correct it", where)}

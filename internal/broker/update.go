@@ -103,7 +103,9 @@ func (s *Service) carryOut(ctx context.Context, c change, op Op) error {
 	case err != nil:
 		return unstorable(err, CodeProviderCreationFailed)
 	}
-	s.creds.Forget(c.before.Credentials)
+	if c.leavesPlace() { // else what is in memory may still have to bridge an outage
+		s.creds.Forget(c.before.Credentials)
+	}
 	for _, left := range step.add {
 		s.cleanUpNow(ctx, left)
 	}
@@ -130,6 +132,14 @@ func (s *Service) endWith(ctx context.Context, id uuid.UUID, op Op, done step) {
 		return
 	}
 	s.endAsExpired(ctx, id, op)
+}
+
+// leavesPlace reports whether the row points to something else than before: another
+// place, other references, another generation of the pair, or another part of it.
+func (c change) leavesPlace() bool {
+	before, after := c.before.Credentials, c.after.Credentials
+	before.State, after.State = "", "" // what is known of the pair does not change it
+	return before != after
 }
 
 // took reports whether the row is as the change wants it.

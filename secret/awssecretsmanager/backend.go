@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,6 +52,8 @@ type AWSBackend struct {
 	tags     map[string]string
 	recovery int // days
 
+	references []string // the prefixes of references
+
 	sdk     *secretsmanager.Client
 	creds   aws.CredentialsProvider
 	config  aws.Config
@@ -88,7 +91,8 @@ func New(ctx context.Context, cfg Config, opts Options) (*AWSBackend, error) {
 	}
 	b := &AWSBackend{
 		prefix: cfg.prefix(), kmsKey: cfg.KMSKeyID, recovery: cfg.RecoveryDays, tags: maps.Clone(cfg.Tags),
-		timeout: cmp.Or(opts.Timeout, DefaultTimeout), log: opts.Logger,
+		references: slices.Clone(cfg.ReferencePrefixes),
+		timeout:    cmp.Or(opts.Timeout, DefaultTimeout), log: opts.Logger,
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)

@@ -52,6 +52,10 @@ type Config struct {
 	// RecoveryDays is for how long AWS keeps what Delete has deleted, 7 to 30; 0 deletes
 	// at once and for good.
 	RecoveryDays int
+	// ReferencePrefixes are the paths below which a program lets references lie, beside
+	// the backend's own place, as ReferenceSegments takes them. Policy grants to read
+	// there, and Diagnose tries it; ReadReference reads everywhere.
+	ReferencePrefixes []string
 	// Endpoint is the URL of Secrets Manager and of STS; "" leaves them to the SDK.
 	Endpoint string
 }

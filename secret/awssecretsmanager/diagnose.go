@@ -28,6 +28,7 @@ func (b *AWSBackend) Diagnose(ctx context.Context, need secret.Access) []secret.
 		return d.findings
 	}
 	d.batch(ctx)
+	d.references(ctx)
 	if need == secret.ReadWrite {
 		d.write(ctx)
 	}
@@ -157,6 +158,33 @@ func (d *diagnosis) batch(ctx context.Context) {
 		d.add("batch read", secret.Warn, "secrets are read one by one", "allow secretsmanager:BatchGetSecretValue on *")
 	default:
 		d.failed("batch read", secret.Warn, err)
+	}
+}
+
+// references reads a secret that is not there below each prefix of references. Of another
+// account's (an ARN) AWS says no more than that it is denied. A policy may name the secrets
+// one by one: a denial is a warning.
+func (d *diagnosis) references(ctx context.Context) {
+	const check = "references"
+	places, _ := secret.ReferencePlaces(d.b, d.b.references) // below what is no name here nothing lies
+	for _, place := range places {
+		below := strings.Join(place, "/")
+		if strings.HasPrefix(below, "arn:") {
+			continue
+		}
+		err := d.within(ctx, func(ctx context.Context) error {
+			_, err := call(ctx, d.b, d.b.sdk.GetSecretValue, &secretsmanager.GetSecretValueInput{SecretId: aws.String(below + "/" + probeKey)})
+			return err
+		})
+		switch {
+		case err == nil, errors.Is(err, secret.ErrNotFound):
+			d.add(check, secret.Ok, "secrets below "+below+" may be read", "")
+		case errors.Is(err, secret.ErrDenied):
+			d.add(check, secret.Warn, "secrets below "+below+" may not be read, where SECRET_REF_ALLOWED_PREFIXES lets references lie",
+				"apply the policy of doctor --print-policy, unless yours names each secret there that is referred to")
+		default:
+			d.failed(check, secret.Warn, err)
+		}
 	}
 }
 

@@ -14,12 +14,13 @@ type statement struct {
 	Sid       string
 	Effect    string
 	Action    []string
-	Resource  string
+	Resource  any                          // a string, or several
 	Condition map[string]map[string]string `json:",omitempty"`
 }
 
 // Policy implements [secret.PolicyWriter]: an identity-based IAM policy as JSON. Where
-// the account is not known it reads "*".
+// the account is not known it reads "*". Below each prefix of references it allows to read; the KMS keys
+// of what lies there are not known, and not in it.
 func (b *AWSBackend) Policy(_ context.Context, need secret.Access) (string, error) {
 	actions := []string{"secretsmanager:GetSecretValue"}
 	if need == secret.ReadWrite {
@@ -45,6 +46,13 @@ func (b *AWSBackend) Policy(_ context.Context, need secret.Access) (string, erro
 			Sid: "NexusBrokerBothInOneRequest", Effect: "Allow", Action: []string{"secretsmanager:BatchGetSecretValue"}, Resource: "*",
 		},
 	}
+	places, err := secret.ReferencePlaces(b, b.references)
+	if err != nil {
+		return "", fmt.Errorf("%s: policy: a prefix of references: %w", Name, err)
+	}
+	if len(places) > 0 {
+		statements = append(statements, b.referenceStatement(partition, places))
+	}
 	if b.kmsKey != "" {
 		statements = append(statements, b.keyStatement(partition, need))
 	}
@@ -53,6 +61,23 @@ func (b *AWSBackend) Policy(_ context.Context, need secret.Access) (string, erro
 		Statement []statement
 	}{"2012-10-17", statements}, "", "  ")
 	return string(text) + "\n", err
+}
+
+// referenceStatement allows to read what references may name: a place is a secret itself,
+// whose ARN ends in six characters that AWS has chosen, or lies above others.
+// (https://docs.aws.amazon.com/secretsmanager/latest/userguide/auth-and-access_iam-policies.html)
+func (b *AWSBackend) referenceStatement(partition string, places [][]string) statement {
+	var resources []string
+	for _, place := range places {
+		if strings.HasPrefix(place[0], "arn:") {
+			arn := place[0] + ":" + strings.Join(place[1:], "/")
+			resources = append(resources, arn, arn+"-??????", arn+"/*")
+			continue
+		}
+		arn := fmt.Sprintf("arn:%s:secretsmanager:%s:*:secret:%s", partition, b.region, strings.Join(place, "/"))
+		resources = append(resources, arn+"-??????", arn+"/*")
+	}
+	return statement{Sid: "NexusBrokerReferences", Effect: "Allow", Action: []string{"secretsmanager:GetSecretValue"}, Resource: resources}
 }
 
 // keyStatement allows the use of the KMS key, through Secrets Manager only.

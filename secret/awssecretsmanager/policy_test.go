@@ -3,6 +3,7 @@ package awssecretsmanager_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -129,6 +130,37 @@ func TestTheReadOnlyPolicySufficesToRead(t *testing.T) {
 	require.Empty(t, item.Owner)
 	require.ErrorIs(t, b.Probe(t.Context(), secret.ReadWrite), secret.ErrDenied)
 	require.ErrorIs(t, b.Set(t.Context(), "a/client_id", "x"), secret.ErrDenied)
+}
+
+// What SECRET_REF_ALLOWED_PREFIXES allows the policy grants to read, and no more; and a
+// diagnosis tells whether it is granted.
+func TestThePolicyReadsReferences(t *testing.T) {
+	clearEnvironment(t)
+	const theirs = "arn:aws:secretsmanager:eu-central-1:999999999999:secret:team-c"
+	s := awsserver.Start(t)
+	for _, name := range []string{"team-a/crm", "team-a/x/y", "team-ab/crm", "shared/oauth"} {
+		prefix, key, _ := strings.Cut(name, "/")
+		require.NoError(t, open(t, s, awssecretsmanager.Config{Prefix: prefix}, awssecretsmanager.Options{}).Set(t.Context(), key, "value"))
+	}
+	b := open(t, s, awssecretsmanager.Config{ReferencePrefixes: []string{"team-a", "nexus/providers/acme", "shared/oauth", theirs}}, awssecretsmanager.Options{})
+	references := func() (list []string) {
+		return slices.DeleteFunc(verdicts(b.Diagnose(t.Context(), secret.ReadOnly)), func(v string) bool { return !strings.HasPrefix(v, "references") })
+	}
+	s.SetPolicy(awsserver.AccessKeyID, policyOf(t, open(t, s, awssecretsmanager.Config{}, awssecretsmanager.Options{}), secret.ReadOnly))
+	require.Equal(t, []string{"references warn", "references warn"}, references())
+	for _, need := range []secret.Access{secret.ReadOnly, secret.ReadWrite} {
+		s.SetPolicy(awsserver.AccessKeyID, policyOf(t, b, need))
+		for path, want := range map[string]error{"team-a/crm": nil, "team-a/x/y": nil, "shared/oauth": nil, "team-ab/crm": secret.ErrDenied} {
+			_, err := b.ReadReference(t.Context(), secret.Reference{Path: path})
+			require.ErrorIs(t, err, want, path)
+		}
+		require.Equal(t, []string{"references ok", "references ok"}, references())
+		text, err := b.Policy(t.Context(), need)
+		require.NoError(t, err)
+		require.Contains(t, text, `"`+theirs+`/*"`)
+	}
+	_, err := open(t, s, awssecretsmanager.Config{ReferencePrefixes: []string{"a b"}}, awssecretsmanager.Options{}).Policy(t.Context(), secret.ReadOnly)
+	require.ErrorIs(t, err, secret.ErrInvalid)
 }
 
 func TestThePolicyOfOtherPartitions(t *testing.T) {

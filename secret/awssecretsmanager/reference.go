@@ -76,15 +76,15 @@ func (b *AWSBackend) ReferenceSegments(path string) ([]string, error) {
 	if strings.HasPrefix(path, "arn:") {
 		m := refARN.FindStringSubmatch(path)
 		if m == nil {
-			return nil, fmt.Errorf("%w: the ARN reads arn:aws:secretsmanager:region:account:secret:name", secret.ErrInvalid)
+			return nil, secret.BadReference("the ARN reads arn:aws:secretsmanager:region:account:secret:name")
 		}
 		if m[2] != b.region {
-			return nil, fmt.Errorf("%w: the ARN is one of the region %s, the broker's is %s", secret.ErrInvalid, m[2], b.region)
+			return nil, secret.BadReference(fmt.Sprintf("the ARN is one of the region %s, the broker's is %s", m[2], b.region))
 		}
 		segments, name = append(segments, m[1]), m[3]
 	}
 	if len(name) > 512 || !refName.MatchString(name) {
-		return nil, fmt.Errorf("%w: the name of a secret has 1 to 512 characters of A-Z a-z 0-9 / _ + = . @ ! -", secret.ErrInvalid)
+		return nil, secret.BadReference("the name of a secret has 1 to 512 characters of A-Z a-z 0-9 / _ + = . @ ! -")
 	}
 	slash := ""
 	if strings.HasPrefix(name, "/") {
@@ -93,7 +93,7 @@ func (b *AWSBackend) ReferenceSegments(path string) ([]string, error) {
 	parts := strings.Split(strings.TrimSuffix(name, "/"), "/")
 	for _, p := range parts {
 		if p == "" || p == "." || p == ".." {
-			return nil, fmt.Errorf("%w: a segment of the name is %q", secret.ErrInvalid, p)
+			return nil, secret.BadReference(fmt.Sprintf("a segment of the name is %q", p))
 		}
 	}
 	parts[0] = slash + parts[0]

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -55,6 +56,7 @@ type GCPBackend struct {
 	locks                     locks
 	emulated                  bool
 	account                   string
+	references                []string // the prefixes of references
 }
 
 var (
@@ -89,6 +91,7 @@ func New(cfg Config, opts Options) (*GCPBackend, error) {
 		project: cfg.ProjectID, location: cfg.Location, prefix: cmp.Or(cfg.Prefix, DefaultPrefix),
 		kmsKey: cfg.KMSKey, locations: cfg.Locations, keep: cmp.Or(cfg.KeepVersions, DefaultKeepVersions),
 		conn: c, log: opts.Logger, now: opts.Now, emulated: cfg.EmulatorHost != "", account: cfg.ImpersonateServiceAccount,
+		references: slices.Clone(cfg.ReferencePrefixes),
 	}, nil
 }
 

@@ -41,6 +41,10 @@ type Config struct {
 	// ImpersonateServiceAccount is the email address of the service account to act as;
 	// "" acts as who the Application Default Credentials say.
 	ImpersonateServiceAccount string
+	// ReferencePrefixes are the paths below which a program lets references lie, beside
+	// the backend's own place, as ReferenceSegments takes them. Policy grants to read
+	// there, and Diagnose tries it; ReadReference reads everywhere.
+	ReferencePrefixes []string
 	// EmulatorHost is the host:port of a local server, spoken to without TLS and without
 	// credentials; "" is Google's.
 	EmulatorHost string

@@ -17,8 +17,11 @@ import (
 // refused, and with ReadWrite the rights are tried on a probe key.
 func (b *GCPBackend) Diagnose(ctx context.Context, need secret.Access) []secret.Finding {
 	d := &diagnosis{b: b}
-	if d.login(ctx) && d.connection(ctx) && d.read(ctx) && need == secret.ReadWrite {
-		d.write(ctx)
+	if d.login(ctx) && d.connection(ctx) && d.read(ctx) {
+		d.references(ctx)
+		if need == secret.ReadWrite {
+			d.write(ctx)
+		}
 	}
 	return d.findings
 }
@@ -101,6 +104,33 @@ func (d *diagnosis) read(ctx context.Context) bool {
 			"grant secretmanager.versions.list: without it nothing can be read once the newest version is disabled or destroyed")
 	}
 	return true
+}
+
+// references reads a secret that is not there below each prefix of references, and lists
+// the versions of the one that may be at it. A grant may name the secrets one by one: a
+// denial is a warning.
+func (d *diagnosis) references(ctx context.Context) {
+	const check = "references"
+	places, _ := secret.ReferencePlaces(d.b, d.b.references) // below what is no name here nothing lies
+	for _, place := range places {
+		parent, id := d.b.referencePlace(place)
+		at := parent + "/secrets/" + id
+		_, err := d.b.access(ctx, at+separator+"nexus-broker-probe", latest)
+		if is(err, codes.PermissionDenied) {
+			if _, exact := d.b.list(ctx, at); exact == nil {
+				err = nil
+			}
+		}
+		switch {
+		case err == nil, is(err, codes.NotFound):
+			d.ok(check, at+" may be read, or what is below it")
+		case is(err, codes.PermissionDenied):
+			d.add(check, secret.Warn, at+" may not be read, where SECRET_REF_ALLOWED_PREFIXES lets references lie",
+				"apply the policy of doctor --print-policy, unless yours names each secret there that is referred to")
+		default:
+			d.failed(check, err)
+		}
+	}
 }
 
 // write tries each right on the probe key, and removes it again.

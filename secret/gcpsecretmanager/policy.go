@@ -3,6 +3,7 @@ package gcpsecretmanager
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nexus-broker/nexus-broker/secret"
@@ -34,7 +35,8 @@ const createPermission = "secretmanager.secrets.create"
 // bind them to the broker's service account, on the secrets below the prefix only. IAM
 // wants the project's number in such a condition, and evaluates it for the creation of a
 // secret on the project's own name, which has no prefix: that right is bound to the
-// whole project, in a role of its own. It makes nothing but empty secrets.
+// whole project, in a role of its own. It makes nothing but empty secrets. A third role,
+// bound in the project of each prefix of references, reads what lies there.
 func (b *GCPBackend) Policy(_ context.Context, need secret.Access) (string, error) {
 	role, title := "nexusBrokerReadWrite", "nexus-broker: read and write"
 	if need == secret.ReadOnly {
@@ -66,5 +68,41 @@ func (b *GCPBackend) Policy(_ context.Context, need secret.Access) (string, erro
 		fmt.Fprintf(&s, "\ngcloud iam roles create nexusBrokerCreate --project=\"$PROJECT\" --stage=GA \\\n  --title='nexus-broker: create' \\\n  --permissions=%s\n", createPermission)
 		s.WriteString("gcloud projects add-iam-policy-binding \"$PROJECT\" \\\n  --member=\"serviceAccount:$ACCOUNT\" --role=\"projects/$PROJECT/roles/nexusBrokerCreate\" \\\n  --condition=None\n")
 	}
+	places, err := secret.ReferencePlaces(b, b.references)
+	if err != nil {
+		return "", fmt.Errorf("%s: policy: a prefix of references: %w", Name, err)
+	}
+	b.writeReferences(&s, within, places)
 	return s.String(), nil
+}
+
+// writeReferences writes the commands for the places of references, one project after the
+// other: a custom role belongs to a project.
+func (b *GCPBackend) writeReferences(s *strings.Builder, within string, places [][]string) {
+	made, current := map[string]bool{}, b.project
+	slices.SortStableFunc(places, func(a, b []string) int { return strings.Compare(a[1], b[1]) })
+	for _, place := range places {
+		project := place[1]
+		if project != current {
+			fmt.Fprintf(s, "\nPROJECT=%s\nNUMBER=$(gcloud projects describe \"$PROJECT\" --format='value(projectNumber)')\n", project)
+			current = project
+		}
+		if !made[project] {
+			fmt.Fprintf(s, "\ngcloud iam roles create nexusBrokerReferences --project=\"$PROJECT\" --stage=GA \\\n  --title='nexus-broker: read references' \\\n  --permissions=%s\n",
+				strings.Join(Permissions(secret.ReadOnly), ","))
+			made[project] = true
+		}
+		_, id := b.referencePlace(place)
+		name := "projects/$NUMBER" + within + "/secrets/" + id
+		s.WriteString("gcloud projects add-iam-policy-binding \"$PROJECT\" \\\n  --member=\"serviceAccount:$ACCOUNT\" --role=\"projects/$PROJECT/roles/nexusBrokerReferences\" \\\n")
+		fmt.Fprintf(s, "  --condition=\"title=%s,expression=resource.name == '%s' || resource.name.startsWith('%s/') || resource.name.startsWith('%s')\"\n",
+			id, name, name, name+separator)
+	}
+}
+
+// referencePlace returns a place of references as the name of what its secrets lie in and
+// the id that is theirs, or that theirs begin with.
+func (b *GCPBackend) referencePlace(place []string) (parent, id string) {
+	at := strings.Count(b.parent(), "/") + 1
+	return strings.Join(place[:at], "/"), strings.Join(place[at+1:], separator)
 }

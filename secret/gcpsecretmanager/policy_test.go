@@ -22,16 +22,25 @@ func grants(t *testing.T, policy string) []gcpserver.Grant {
 	}
 	var bound []gcpserver.Grant
 	for _, m := range regexp.MustCompile(`(?s)add-iam-policy-binding .*?roles/(\w+)".*?--condition=(.*?)\n`).FindAllStringSubmatch(policy, -1) {
-		g := gcpserver.Grant{Permissions: roles[m[1]]}
-		if prefix := regexp.MustCompile(`startsWith\('(.*)'\)`).FindStringSubmatch(m[2]); prefix != nil {
-			g.Prefix = strings.ReplaceAll(prefix[1], "$NUMBER", gcpserver.ProjectNumber)
-		} else if m[2] != "None" {
-			t.Errorf("condition %s", m[2])
-		}
-		if len(g.Permissions) == 0 {
+		permissions := roles[m[1]]
+		if len(permissions) == 0 {
 			t.Errorf("role %s is bound and not made", m[1])
 		}
-		bound = append(bound, g)
+		if m[2] == "None" {
+			bound = append(bound, gcpserver.Grant{Permissions: permissions})
+			continue
+		}
+		condition := strings.ReplaceAll(m[2], "$NUMBER", gcpserver.ProjectNumber)
+		before := len(bound)
+		for _, prefix := range regexp.MustCompile(`startsWith\('(.*?)'\)`).FindAllStringSubmatch(condition, -1) {
+			bound = append(bound, gcpserver.Grant{Permissions: permissions, Prefix: prefix[1]})
+		}
+		for _, name := range regexp.MustCompile(`resource.name == '(.*?)'`).FindAllStringSubmatch(condition, -1) {
+			bound = append(bound, gcpserver.Grant{Permissions: permissions, Name: name[1]})
+		}
+		if len(bound) == before {
+			t.Errorf("condition %s", m[2])
+		}
 	}
 	return bound
 }
@@ -131,6 +140,58 @@ func TestThePolicyEndsAtThePrefix(t *testing.T) {
 				t.Errorf("%s below %s: %v", op, prefix, err)
 			}
 		}
+	}
+}
+
+// What SECRET_REF_ALLOWED_PREFIXES allows the policy grants to read, and no more; and a
+// diagnosis tells whether it is granted.
+func TestThePolicyReadsReferences(t *testing.T) {
+	s := gcpserver.Start(t)
+	cfg := gcpsecretmanager.Config{ReferencePrefixes: []string{"team-a", "nexus-providers__acme", "team-a__x", "shared"}}
+	for _, prefix := range []string{"team-a", "team-a__crm", "team-ab", "shared"} {
+		other := open(t, s, gcpsecretmanager.Config{Prefix: prefix}, gcpsecretmanager.Options{})
+		if err := other.Set(t.Context(), "x", "value"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := open(t, s, cfg, gcpsecretmanager.Options{})
+	references := func() (verdicts []secret.Verdict) {
+		for _, f := range b.Diagnose(t.Context(), secret.ReadOnly) {
+			if f.Check == "references" {
+				verdicts = append(verdicts, f.Verdict)
+			}
+		}
+		return verdicts
+	}
+	plain := open(t, s, gcpsecretmanager.Config{}, gcpsecretmanager.Options{})
+	s.Allow(grants(t, policyOf(t, plain, secret.ReadOnly))...)
+	if got := references(); !slices.Equal(got, []secret.Verdict{secret.Warn, secret.Warn}) {
+		t.Errorf("without the rights: %v", got)
+	}
+	for _, need := range []secret.Access{secret.ReadOnly, secret.ReadWrite} {
+		s.Allow(grants(t, policyOf(t, b, need))...)
+		for path, want := range map[string]error{"team-a__x": nil, "team-a__crm__x": nil, "shared__x": nil, "team-ab__x": secret.ErrDenied} {
+			if _, err := b.ReadReference(t.Context(), secret.Reference{Path: path}); want == nil && err != nil || want != nil && !isOnly(t, err, want) {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+		if got := references(); !slices.Equal(got, []secret.Verdict{secret.Ok, secret.Ok}) {
+			t.Errorf("with the rights: %v", got)
+		}
+	}
+	s.Allow(gcpserver.Grant{Permissions: gcpsecretmanager.Permissions(secret.ReadOnly), Prefix: "projects/" + gcpserver.ProjectNumber + "/secrets/nexus-providers__"},
+		gcpserver.Grant{Permissions: gcpsecretmanager.Permissions(secret.ReadOnly), Name: "projects/" + gcpserver.ProjectNumber + "/secrets/shared"})
+	if got := references(); !slices.Equal(got, []secret.Verdict{secret.Warn, secret.Warn}) {
+		t.Errorf("there is no secret shared: %v", got)
+	}
+
+	other := open(t, s, gcpsecretmanager.Config{ReferencePrefixes: []string{"projects/other-project/secrets/team-b"}}, gcpsecretmanager.Options{})
+	if policy := policyOf(t, other, secret.ReadOnly); !strings.Contains(policy, "\nPROJECT=other-project\n") {
+		t.Errorf("a prefix in another project needs a role there:\n%s", policy)
+	}
+	wrong := open(t, s, gcpsecretmanager.Config{ReferencePrefixes: []string{"team-a/x"}}, gcpsecretmanager.Options{})
+	if _, err := wrong.Policy(t.Context(), secret.ReadOnly); !isOnly(t, err, secret.ErrInvalid) {
+		t.Errorf("a prefix that is no path: %v", err)
 	}
 }
 

@@ -60,7 +60,7 @@ func (b *GCPBackend) referenced(ref secret.Reference) (name string, err error) {
 		return "", err
 	}
 	if _, err := parseVersion(ref.Version); err != nil && ref.Version != "" && !aliasPattern.MatchString(ref.Version) {
-		return "", fmt.Errorf("%w: a version is a number or an alias", secret.ErrInvalid)
+		return "", secret.BadReference("a version is a number or an alias")
 	}
 	path := strings.Trim(ref.Path, "/")
 	if strings.Contains(path, "/") {
@@ -75,7 +75,7 @@ func (b *GCPBackend) referenced(ref secret.Reference) (name string, err error) {
 // projects/<id>/… of one project have different segments.
 func (b *GCPBackend) ReferenceSegments(path string) ([]string, error) {
 	refuse := func(why string) ([]string, error) {
-		return nil, fmt.Errorf("%w: path %q: %s", secret.ErrInvalid, path, why)
+		return nil, secret.BadReference(fmt.Sprintf("path %q: %s", path, why))
 	}
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	if len(parts) == 1 {

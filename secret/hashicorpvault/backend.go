@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +38,8 @@ const Name = "hashicorp-vault"
 // is "", and who wants to replace a certain value can only compare before he writes.
 type VaultBackend struct {
 	mount, prefix string
-	version1      bool // the configuration says that the engine is version 1
+	references    []string // the prefixes of references
+	version1      bool     // the configuration says that the engine is version 1
 	address       string
 	conn          *conn
 	auth          *authenticator
@@ -75,6 +77,7 @@ func New(cfg Config, opts Options) (*VaultBackend, error) {
 	b := &VaultBackend{address: cfg.Address, conn: c, log: opts.Logger}
 	b.mount, b.prefix = cfg.place()
 	b.version1 = cfg.KVVersion == 1
+	b.references = slices.Clone(cfg.ReferencePrefixes)
 	b.auth = newAuthenticator(c, cfg.Login.method(c), opts)
 	b.engine = newDetector(b, cfg.KVVersion)
 	return b, nil

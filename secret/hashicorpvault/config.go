@@ -41,6 +41,10 @@ type Config struct {
 	KVVersion int
 	// Login is how to get a token.
 	Login Login
+	// ReferencePrefixes are the paths below which a program lets references lie, beside
+	// the backend's own place, as ReferenceSegments takes them. Policy grants to read
+	// there, and Diagnose tries it; ReadReference reads everywhere.
+	ReferencePrefixes []string
 	// TLS applies to https addresses.
 	TLS TLS
 }

@@ -13,7 +13,8 @@ var _ secret.Diagnoser = (*VaultBackend)(nil)
 
 // Diagnose implements [secret.Diagnoser]. It looks, in this order, at the connection
 // (sys/health), the server's certificate, the clocks, the login, the token, the
-// namespace, the KV engine, and each right below the prefix.
+// namespace, the KV engine, each right below the prefix, and whether references may be
+// read below each of theirs.
 //
 // With ReadWrite it writes a probe of its own, whose name nobody else uses, and removes
 // it, also if ctx ends meanwhile. Where the token says of itself that it may not delete
@@ -21,7 +22,7 @@ var _ secret.Diagnoser = (*VaultBackend)(nil)
 func (b *VaultBackend) Diagnose(ctx context.Context, need secret.Access) []secret.Finding {
 	d := &diagnosis{b: b, need: need}
 	for _, examine := range []func(context.Context) bool{
-		d.server, d.login, d.engine, d.rights,
+		d.server, d.login, d.engine, d.rights, d.references,
 	} {
 		if !examine(ctx) {
 			break

@@ -61,6 +61,33 @@ func (d *diagnosis) rights(ctx context.Context) bool {
 	return true
 }
 
+// references examines whether what lies below the prefixes of references may be read,
+// by a name that is not there. A policy may name the secrets one by one, which no
+// question finds out without knowing their names: then it is a warning.
+func (d *diagnosis) references(ctx context.Context) bool {
+	const check = "references"
+	places, _ := secret.ReferencePlaces(d.b, d.b.references) // below what is no path here nothing lies
+	for _, place := range places {
+		at := referencePath(d.found, place)
+		_, err := d.found.readAt(ctx, strings.Join(place, "/")+"/nexus-broker-probe/doctor-"+strings.ToLower(rand.Text()), 0)
+		switch {
+		case err == nil:
+			d.ok(check, "may be read below %s", at)
+			continue
+		case !deniedByPolicy(err):
+			d.failed(check, err)
+			return false
+		}
+		if granted, told := d.capabilities(ctx, false, at); told && allowed(granted, at, "read") {
+			d.ok(check, "may be read at %s, and not below", at)
+			continue
+		}
+		d.warn(check, fmt.Sprintf(`allow "read" on %s/*, unless a policy names each secret there that is referred to`, at),
+			"no policy of the token allows to read %s/*, where SECRET_REF_ALLOWED_PREFIXES lets references lie", at)
+	}
+	return true
+}
+
 // excess warns of a token that could write although nobody needs it to.
 func (p *probe) excess(granted map[string][]string) {
 	var more []string

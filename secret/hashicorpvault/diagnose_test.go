@@ -7,11 +7,13 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +151,41 @@ path "secret/destroy/nexus/providers/*" { capabilities = ["update"] }`)
 	found := diagnose(t, place(v, v.Token([]string{"broker"}, map[string]any{"period": "1h"})), secret.ReadWrite)
 	require.Equal(t, `warn: values can be deleted, but something of them is left: no policy allows to delete secret/metadata/nexus/providers/*: `+
 		`allow "delete" on secret/metadata/nexus/providers/* too`, found["delete"])
+}
+
+// Whether references may be read is told too, by the policy that Policy prints and without it.
+func TestDiagnoseOfReferences(t *testing.T) {
+	v := servers.Vault(t)
+	v.MountKV("kv1", 1)
+	for version, c := range rightsOf {
+		t.Run(version, func(t *testing.T) {
+			cfg := place(v, "")
+			cfg.Mount, cfg.KVVersion, cfg.ReferencePrefixes = c.mount, int(version[1]-'0'), []string{"team-a"}
+			at := c.mount + "/team-a"
+			if cfg.KVVersion == 2 {
+				at = c.mount + "/data/team-a"
+			}
+			login := func(hcl string) {
+				v.Policy("broker", hcl)
+				cfg.Login = hashicorpvault.TokenLogin{Token: secret.NewValue(v.Token([]string{"broker"}, map[string]any{"period": "1h"}))}
+			}
+			login(c.full)
+			require.Equal(t, `warn: no policy of the token allows to read `+at+`/*, where SECRET_REF_ALLOWED_PREFIXES lets references lie: `+
+				`allow "read" on `+at+`/*, unless a policy names each secret there that is referred to`, diagnose(t, cfg, secret.ReadWrite)["references"])
+
+			login(c.full + fmt.Sprintf("\npath %q { capabilities = [\"read\"] }", at))
+			require.Equal(t, "ok: may be read at "+at+", and not below: ", diagnose(t, cfg, secret.ReadWrite)["references"])
+
+			for _, need := range []secret.Access{secret.ReadOnly, secret.ReadWrite} {
+				printed, err := open(t, cfg, hashicorpvault.Options{}).Policy(t.Context(), need)
+				require.NoError(t, err)
+				login(printed)
+				found := diagnose(t, cfg, need)
+				require.Equal(t, "ok: may be read below "+at+": ", found["references"])
+				require.NotContains(t, slices.Collect(maps.Values(verdicts(found))), "fail")
+			}
+		})
+	}
 }
 
 // With ReadOnly nothing is written, also by a token that could, which is a warning.

@@ -41,7 +41,7 @@ func (e kv1) readAt(ctx context.Context, at string, version int) (stored, error)
 	return s, nil
 }
 
-var errNoVersions = fmt.Errorf("%w: the KV engine is version 1, which keeps no versions: leave out the @ and what follows it", secret.ErrInvalid)
+var errNoVersions = secret.BadReference("the KV engine is version 1, which keeps no versions: leave out the @ and what follows it")
 
 // errNotKV: an answer in Vault's form without a KV secret in it.
 var errNotKV = fmt.Errorf("%w: the answer is not that of a KV engine: check the address, the mount and the KV version", secret.ErrUnavailable)

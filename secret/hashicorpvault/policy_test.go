@@ -27,6 +27,13 @@ func TestPolicyNamesMountPrefixAndNamespace(t *testing.T) {
 			"path \"kv1/*\" {\n  capabilities = [\"read\"]\n}\n"},
 		"version not configured": {hashicorpvault.Config{PathPrefix: "a"}, secret.ReadOnly,
 			undecided + "path \"secret/data/a/*\" {\n  capabilities = [\"read\"]\n}\n"},
+		"references": {hashicorpvault.Config{KVVersion: 2, PathPrefix: "nexus", ReferencePrefixes: []string{"team-a/", "nexus/google", "team-a/x", "b"}}, secret.ReadOnly,
+			"path \"secret/data/nexus/*\" {\n  capabilities = [\"read\"]\n}\n" +
+				"path \"secret/data/team-a\" {\n  capabilities = [\"read\"]\n}\npath \"secret/data/team-a/*\" {\n  capabilities = [\"read\"]\n}\n" +
+				"path \"secret/data/b\" {\n  capabilities = [\"read\"]\n}\npath \"secret/data/b/*\" {\n  capabilities = [\"read\"]\n}\n"},
+		"references v1": {hashicorpvault.Config{KVVersion: 1, Mount: "kv1", PathPrefix: "a", ReferencePrefixes: []string{"team-a"}}, secret.ReadOnly,
+			"path \"kv1/a/*\" {\n  capabilities = [\"read\"]\n}\n" +
+				"path \"kv1/team-a\" {\n  capabilities = [\"read\"]\n}\npath \"kv1/team-a/*\" {\n  capabilities = [\"read\"]\n}\n"},
 		"one namespace": {hashicorpvault.Config{KVVersion: 2, Namespace: "/platform/prod/", PathPrefix: "a"}, secret.ReadOnly,
 			"# In the namespace platform/prod.\npath \"secret/data/a/*\" {\n  capabilities = [\"read\"]\n}\n"},
 		"login above": {hashicorpvault.Config{KVVersion: 2, Namespace: "platform/prod", AuthNamespace: "platform", PathPrefix: "a"}, secret.ReadOnly,
@@ -45,6 +52,12 @@ func TestPolicyNamesMountPrefixAndNamespace(t *testing.T) {
 	for _, prefix := range []string{`a"b`, `a\b`, "a/+/b", "{{identity.entity.id}}"} {
 		_, err := open(t, hashicorpvault.Config{
 			Address: "http://127.0.0.1:9", PathPrefix: prefix, Login: hashicorpvault.TokenLogin{Token: secret.NewValue("t")},
+		}, hashicorpvault.Options{}).Policy(t.Context(), secret.ReadOnly)
+		require.ErrorIs(t, err, secret.ErrInvalid, prefix)
+	}
+	for _, prefix := range []string{`a"b`, "{{identity.entity.id}}", "data/a"} {
+		_, err := open(t, hashicorpvault.Config{
+			Address: "http://127.0.0.1:9", PathPrefix: "a", ReferencePrefixes: []string{prefix}, Login: hashicorpvault.TokenLogin{Token: secret.NewValue("t")},
 		}, hashicorpvault.Options{}).Policy(t.Context(), secret.ReadOnly)
 		require.ErrorIs(t, err, secret.ErrInvalid, prefix)
 	}

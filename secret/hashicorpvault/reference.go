@@ -59,7 +59,7 @@ func referenceVersion(version string) (int, error) {
 	}
 	n, err := strconv.Atoi(version)
 	if err != nil || n < 1 || strconv.Itoa(n) != version {
-		return 0, fmt.Errorf("%w: the version of a KV secret is a number from 1 on", secret.ErrInvalid)
+		return 0, secret.BadReference("the version of a KV secret is a number from 1 on")
 	}
 	return n, nil
 }
@@ -69,12 +69,12 @@ func (b *VaultBackend) ReferenceSegments(refPath string) ([]string, error) {
 	parts := strings.Split(strings.Trim(refPath, "/"), "/")
 	for _, s := range parts {
 		if wrong := wrongSegment(s); wrong != "" {
-			return nil, fmt.Errorf("%w: path %q: %s", secret.ErrInvalid, refPath, wrong)
+			return nil, secret.BadReference(fmt.Sprintf("path %q: %s", refPath, wrong))
 		}
 	}
 	if !b.version1 && (branch(parts) || len(withoutAPIPath(parts, segments(b.mount))) != len(parts)) {
-		return nil, fmt.Errorf("%w: path %q: it is a path of the HTTP API: give the one that the vault program takes, "+
-			"below the mount and without data/ or metadata/ (a folder of this name can be read where VAULT_KV_VERSION is 1)", secret.ErrInvalid, refPath)
+		return nil, secret.BadReference(fmt.Sprintf("path %q: it is a path of the HTTP API: give the one that the vault program takes, "+
+			"below the mount and without data/ or metadata/ (a folder of this name can be read where VAULT_KV_VERSION is 1)", refPath))
 	}
 	return parts, nil
 }

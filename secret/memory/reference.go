@@ -51,6 +51,9 @@ func (b *Backend) readReference(ctx context.Context, segments []string, ref secr
 	if err := ctx.Err(); err != nil {
 		return secret.Item{}, err
 	}
+	if _, err := strconv.ParseUint(ref.Version, 10, 64); err != nil && ref.Version != "" {
+		return secret.Item{}, secret.BadReference("a version is a number")
+	}
 	item, ok := b.at(segments, ref.Version)
 	if !ok {
 		return secret.Item{}, fmt.Errorf("%w: nothing of this version is stored there", secret.ErrNotFound)
@@ -89,9 +92,9 @@ func (b *Backend) ReferenceSegments(path string) ([]string, error) {
 	for _, s := range segments {
 		switch {
 		case s == "", s == ".", s == "..":
-			return nil, fmt.Errorf(`%w: path %q: a segment is empty, "." or ".."`, secret.ErrInvalid, path)
+			return nil, secret.BadReference(fmt.Sprintf(`path %q: a segment is empty, "." or ".."`, path))
 		case strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
-			return nil, fmt.Errorf("%w: path %q: a character is not printable", secret.ErrInvalid, path)
+			return nil, secret.BadReference(fmt.Sprintf("path %q: a character is not printable", path))
 		}
 	}
 	return segments, nil

@@ -144,6 +144,17 @@ var brokenReferences = []broken{
 		}
 		return f
 	}, []string{"AnIllegalPathIsErrInvalid"}},
+	{"SaysNotWhatIsWrongWithAPath", func() secret.SecretBackend {
+		f := honest()
+		f.segments = func(p string) ([]string, error) {
+			segments, err := f.Backend.ReferenceSegments(p)
+			if err != nil {
+				err = fmt.Errorf("memory: %w", secret.ErrInvalid)
+			}
+			return segments, err
+		}
+		return f
+	}, []string{"AnIllegalPathIsErrInvalid"}},
 	{"HasEverythingBelowItsPrefix", func() secret.SecretBackend {
 		f := honest()
 		f.prefix = func() []string { return nil }

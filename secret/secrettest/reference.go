@@ -202,6 +202,9 @@ func (s *suite) referenceIllegal(t *testing.T, b secret.SecretBackend) {
 	for _, path := range illegalPaths {
 		segments, err := references(b).ReferenceSegments(path)
 		wantOnly(t, err, secret.ErrInvalid, "ReferenceSegments("+shorten(path)+")")
+		if reason, ok := secret.ReferenceReason(err); !ok || reason == "" {
+			t.Errorf("ReferenceSegments(%q) does not say what is wrong by a secret.BadReference", path)
+		}
 		if len(segments) != 0 {
 			t.Errorf("ReferenceSegments(%q) returns segments with the error", path)
 		}

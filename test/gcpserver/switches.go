@@ -116,10 +116,12 @@ func only(methods []string, f Interceptor) Interceptor {
 }
 
 // Grant lets the caller do what Permissions say where the resource's name begins with
-// Prefix ("" everywhere): a binding of a role, with a condition on resource.name.
+// Prefix ("" everywhere), or where it is Name if that is set: a binding of a role, with a
+// condition on resource.name.
 type Grant struct {
 	Permissions []string
 	Prefix      string
+	Name        string
 }
 
 // Allow restricts the caller to the grants; none: he may do nothing. Until it is called
@@ -139,7 +141,8 @@ func (s *Server) AllowAll() {
 
 func (s *Server) allowed(permission, resource string) bool {
 	return s.grants == nil || slices.ContainsFunc(s.grants, func(g Grant) bool {
-		return slices.Contains(g.Permissions, permission) && strings.HasPrefix(resource, g.Prefix)
+		return slices.Contains(g.Permissions, permission) && strings.HasPrefix(resource, g.Prefix) &&
+			(g.Name == "" || g.Name == resource)
 	})
 }
 
