@@ -20,7 +20,8 @@ demo: build ## Build it and walk through everything on one screen
 	bin/nexus-broker demo
 
 test: ## Run every test, race detector on, against real servers (installs what is missing)
-	@path=$$(test/install/servers.sh) && export PATH="$$path" NEXUS_TEST_SERVERS=1 && set -x && go test -race -count=1 -timeout 25m -parallel 6 ./... && \
+	@path=$$(test/install/servers.sh) && export PATH="$$path" NEXUS_TEST_SERVERS=1 GOGC=400 GORACE=atexit_sleep_ms=50 && set -x && \
+		go test -race -count=1 -timeout 25m -parallel 6 ./... && \
 		go test -count=1 -run '^TestTenThousandProvidersMove$$' ./internal/broker
 
 test-fast: ## Run the tests that need nothing but Go

@@ -34,6 +34,10 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Values[scriptBackend{}] = memory.New()
+			// A program that ends has no garbage worth collecting, and need not wait a second
+			// for races that others may report (the race detector's default).
+			env.Setenv("GOGC", "off")
+			env.Setenv("GORACE", "atexit_sleep_ms=50")
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

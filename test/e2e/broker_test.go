@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,38 +24,48 @@ import (
 	"github.com/nexus-broker/nexus-broker/test/servers"
 )
 
-// binary is the broker, built once for all tests of the package with the race
-// detector, so that a race in the process ends it with an error.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "nexus-broker-e2e-")
-	if err != nil {
-		return "", err
-	}
-	binaryDir = dir
-	path := filepath.Join(dir, "nexus-broker")
-	build := exec.Command("go", "build", "-race", "-o", path, "github.com/nexus-broker/nexus-broker/cmd/nexus-broker")
-	var out bytes.Buffer
-	build.Stdout, build.Stderr = &out, &out
-	if err := build.Run(); err != nil {
-		return "", &buildError{out.String(), err}
-	}
-	return path, nil
-})
+// program is the broker as a file, built once for all tests of the package that need it.
+type program func() (string, error)
 
-// binaryDir is where binary has built, "" if no test has needed it.
-var binaryDir string
+var (
+	// detecting has the race detector: a race in the process ends it with an error. It
+	// takes four times as long to start.
+	detecting = built("detecting", "-race")
+	// plain is for processes that do little but start: the commands, starts that are
+	// refused, brokers that are killed at one message.
+	plain = built("plain")
+)
 
-type buildError struct {
-	output string
-	err    error
+// built returns the program that "go build" makes with flags.
+func built(name string, flags ...string) program {
+	return sync.OnceValues(func() (string, error) {
+		dir, err := programs()
+		if err != nil {
+			return "", err
+		}
+		path := filepath.Join(dir, name)
+		args := slices.Concat([]string{"build", "-o", path}, flags, []string{"github.com/nexus-broker/nexus-broker/cmd/nexus-broker"})
+		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+		return path, nil
+	})
 }
 
-func (e *buildError) Error() string { return e.err.Error() + "\n" + e.output }
+// programs returns the folder of the programs, programsDir once it is there.
+var (
+	programs = sync.OnceValues(func() (string, error) {
+		dir, err := os.MkdirTemp("", "nexus-broker-e2e-")
+		programsDir = dir
+		return dir, err
+	})
+	programsDir string
+)
 
 func TestMain(m *testing.M) {
 	code := servers.Main(m)
-	if binaryDir != "" {
-		_ = os.RemoveAll(binaryDir)
+	if programsDir != "" {
+		_ = os.RemoveAll(programsDir)
 	}
 	os.Exit(code)
 }
@@ -73,7 +85,10 @@ func (e env) with(more env) env {
 }
 
 func (e env) list() []string {
-	list := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "GORACE=halt_on_error=1 exitcode=66 atexit_sleep_ms=50"}
+	list := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "GORACE=halt_on_error=1 exitcode=66 atexit_sleep_ms=50",
+		// Most brokers here live for a second, in which collecting garbage under the race
+		// detector takes a quarter of their time.
+		"GOGC=off", "GOMEMLIMIT=256MiB"}
 	for k, v := range e {
 		if v != "" {
 			list = append(list, k+"="+v)
@@ -125,25 +140,26 @@ func (p *process) in(t *testing.T) *process {
 // start runs the broker and waits until it listens.
 func start(t *testing.T, e env, args ...string) *process {
 	t.Helper()
-	p := launch(t, e, args...)
-	select {
-	case <-p.done:
-		t.Fatalf("the broker ended at start: %v\n%s", p.err, p.log)
-	case <-time.After(30 * time.Second):
-		t.Fatalf("the broker does not listen\n%s", p.log)
-	case p.URL = <-p.listening():
-	}
-	return p
+	return launch(t, e, args...).ready()
 }
 
-// launch runs the broker and does not wait.
+// launch runs the broker, with the race detector if it is to serve, and does not wait.
 func launch(t *testing.T, e env, args ...string) *process {
 	t.Helper()
-	path, err := binary()
-	require.NoError(t, err)
 	if len(args) == 0 {
-		args = []string{"serve"}
+		return launchProgram(t, detecting, e, "serve")
 	}
+	if args[0] == "serve" {
+		return launchProgram(t, detecting, e, args...)
+	}
+	return launchProgram(t, plain, e, args...)
+}
+
+// launchProgram runs a program and does not wait.
+func launchProgram(t *testing.T, program program, e env, args ...string) *process {
+	t.Helper()
+	path, err := program()
+	require.NoError(t, err)
 	p := &process{t: t, env: e, cmd: exec.Command(path, args...), log: &servers.Log{}, done: make(chan struct{}), failures: &servers.Log{}}
 	p.cmd.Env = e.list()
 	p.cmd.Dir = t.TempDir()
@@ -159,6 +175,19 @@ func launch(t *testing.T, e env, args ...string) *process {
 			t.Logf("log of the broker:\n%s", tail(p.log.String(), 60))
 		}
 	})
+	return p
+}
+
+// ready waits until the broker listens, and returns it.
+func (p *process) ready() *process {
+	p.t.Helper()
+	select {
+	case <-p.done:
+		p.t.Fatalf("the broker ended at start: %v\n%s", p.err, p.log)
+	case <-time.After(30 * time.Second):
+		p.t.Fatalf("the broker does not listen\n%s", p.log)
+	case p.URL = <-p.listening():
+	}
 	return p
 }
 

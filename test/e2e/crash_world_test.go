@@ -143,9 +143,14 @@ func (f *fragile) unfinished(t *testing.T) []string {
 // middle of it, it would keep others from theirs.
 func startSwept(t *testing.T, e env) *process {
 	t.Helper()
-	b := start(t, e)
-	eventually(t, "the first sweep ends", func() bool {
-		return strings.Contains(b.log.String(), `"swept"`) || strings.Contains(b.log.String(), `"not swept: `)
+	return start(t, e).swept()
+}
+
+// swept waits until the first sweep of a broker has ended, and returns the broker.
+func (p *process) swept() *process {
+	p.t.Helper()
+	eventually(p.t, "the first sweep ends", func() bool {
+		return strings.Contains(p.log.String(), `"swept"`) || strings.Contains(p.log.String(), `"not swept: `)
 	})
-	return b
+	return p
 }

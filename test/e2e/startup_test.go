@@ -17,7 +17,10 @@ import (
 // code and all that it has printed.
 func exits(t *testing.T, e env, args ...string) (code int, output string) {
 	t.Helper()
-	p := launch(t, e, args...)
+	if len(args) == 0 {
+		args = []string{"serve"}
+	}
+	p := launchProgram(t, plain, e, args...)
 	select {
 	case <-p.done:
 	case <-time.After(60 * time.Second):

@@ -20,7 +20,7 @@ import (
 // 80 columns. It returns what came out of the one, and what was sent to the other.
 func onTerminal(t *testing.T, e env, args ...string) (stdout, screen string) {
 	t.Helper()
-	path, err := binary()
+	path, err := plain()
 	require.NoError(t, err)
 	end, terminal, err := pty.Open()
 	require.NoError(t, err)
@@ -124,7 +124,7 @@ func TestProgress(t *testing.T) {
 func TestAnswersAtATerminal(t *testing.T) {
 	t.Parallel()
 	servers.Postgres(t) // without servers these tests are skipped
-	path, err := binary()
+	path, err := plain()
 	require.NoError(t, err)
 	w := sqliteWorld(t)
 	command(t, w.env, 0, "migrate", "up")
