@@ -115,7 +115,7 @@ func (s *Service) hideInternal(ctx context.Context, p Provider, op Op, event aud
 	for _, left := range add {
 		s.cleanUpNow(ctx, left)
 	}
-	s.eraseOrphans(ctx)
+	s.eraseOrphans(ctx, always)
 	return nil, nil
 }
 

@@ -168,7 +168,7 @@ func TestWhatAnEarlierBrokerHasStoredCannotMove(t *testing.T) {
 	long, half := h.register("long"), h.register("half")
 	const key = "long/client_secret"
 	sealed := keyring(t, "").Seal("secret/"+key, []byte(strings.Repeat("s", secret.MaxValueBytes+1)))
-	_, err := h.store.UpsertSealedRow(t.Context(), key, sealed, credentials.Owner{ProviderID: long, Generation: 1}.String(), time.Now())
+	_, err := h.store.UpsertSealedRow(t.Context(), key, sealed, credentials.Owner{ProviderID: long, Generation: 1}.String(), 1, time.Now())
 	require.NoError(t, err)
 	require.NoError(t, h.store.DeleteSealedRow(t.Context(), "half/client_secret"))
 	dry := outwards

@@ -110,7 +110,7 @@ func (m *mover) run(ctx context.Context, next moveSource, do moveWork) error {
 		again := m.later
 		m.later = nil
 		if !m.o.DryRun {
-			m.s.repairExpired(ctx) // of processes that have died, if no replica serves
+			m.s.repairExpired(ctx, always) // of processes that have died, if no replica serves
 		}
 		m.round(ctx, again, do)
 	}

@@ -81,7 +81,7 @@ func (s *Service) reserve(ctx context.Context, p Provider) (Op, error) {
 	op := s.newOp(OpRegister)
 	err := s.store.ReserveProvider(ctx, p, op)
 	if errors.Is(err, ErrDuplicateName) {
-		s.repairExpired(ctx)
+		s.repairExpired(ctx, always)
 		err = s.store.ReserveProvider(ctx, p, op)
 	}
 	if errors.Is(err, ErrDuplicateName) {

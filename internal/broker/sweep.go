@@ -43,9 +43,13 @@ func (s *Service) SweepOnce(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	s.repairExpired(ctx)
-	s.runCleanups(ctx)
-	s.eraseOrphans(ctx)
+	still := func() bool {
+		mine, err := s.takeSweep(ctx)
+		return mine && err == nil
+	}
+	s.repairExpired(ctx, still)
+	s.runCleanups(ctx, still)
+	s.eraseOrphans(ctx, still)
 	s.pruneAudit(ctx)
 }
 
@@ -72,15 +76,19 @@ func (s *Service) endSweep(ctx context.Context) {
 	s.log.DebugContext(ctx, "swept")
 }
 
-// repairExpired takes over operations whose process has died.
-func (s *Service) repairExpired(ctx context.Context) {
+// always is for one who does a part of a sweep's work without its lease: the claims on the
+// rows are enough, the lease keeps replicas from doing the same in vain.
+func always() bool { return true }
+
+// repairExpired takes over operations whose process has died, until still is false.
+func (s *Service) repairExpired(ctx context.Context, still func() bool) {
 	expired, err := s.store.ExpiredOps(ctx, s.now(), sweepBatch)
 	if err != nil {
 		s.log.WarnContext(ctx, "interrupted operations not looked up", "error", err)
 		return
 	}
 	for _, e := range expired {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || !still() {
 			return
 		}
 		if err := s.repair(ctx, e); err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrNoRow) {
@@ -139,12 +147,10 @@ func (s *Service) stateAfterCut(ctx context.Context, p Provider) (credentials.St
 	return credentials.Incomplete, nil
 }
 
-// runCleanups deletes the credentials that are noted for deletion, one claim at a time.
-func (s *Service) runCleanups(ctx context.Context) {
-	for !s.creds.ReadOnly() {
-		if mine, err := s.takeSweep(ctx); !mine || err != nil {
-			return
-		}
+// runCleanups deletes the credentials that are noted for deletion, one claim at a time,
+// until still is false.
+func (s *Service) runCleanups(ctx context.Context, still func() bool) {
+	for !s.creds.ReadOnly() && still() {
 		due, err := s.store.ClaimCleanups(ctx, s.now(), s.now().Add(s.cleanupTime()), 1)
 		if err != nil {
 			s.log.WarnContext(ctx, "pending deletions not looked up", "error", err)
@@ -166,8 +172,8 @@ func (s *Service) postpone(ctx context.Context, c Cleanup, cause error) {
 }
 
 // eraseOrphans deletes the internal credentials of deleted providers whose last
-// active connection has ended.
-func (s *Service) eraseOrphans(ctx context.Context) {
+// active connection has ended, until still is false.
+func (s *Service) eraseOrphans(ctx context.Context, still func() bool) {
 	if s.creds.ReadOnly() {
 		return
 	}
@@ -177,7 +183,7 @@ func (s *Service) eraseOrphans(ctx context.Context) {
 		return
 	}
 	for _, p := range orphans {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || !still() {
 			return
 		}
 		note := s.cleanupOf(p.ID, p.Credentials, true, s.now().Add(s.cleanupTime()))

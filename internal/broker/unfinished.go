@@ -104,7 +104,7 @@ func (s *Service) registerInRow(ctx context.Context, p Provider, pair credential
 	insert := func() error { return s.store.InsertProviderInRow(ctx, p, pair, event) }
 	err := insert()
 	if errors.Is(err, ErrDuplicateName) {
-		s.repairExpired(ctx)
+		s.repairExpired(ctx, always)
 		err = insert()
 	}
 	switch {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 type Row struct {
 	Sealed  string // for the purpose "secret/<key>"
 	Owner   string // "" if nobody is noted
-	Version int64  // 1 for the first value of a key, and one more with each change
+	Version int64  // one more with each change
 }
 
 // Rows is the part of the broker's store that keeps sealed values. Each method is
@@ -25,11 +26,12 @@ type Row struct {
 type Rows interface {
 	// SealedRow returns the row of a key; found is false if there is none.
 	SealedRow(ctx context.Context, key string) (row Row, found bool, err error)
-	// InsertSealedRow inserts a row of version 1. If the key has a row already it
+	// InsertSealedRow inserts a row of this version. If the key has a row already it
 	// changes nothing and inserted is false: of several concurrent inserts one succeeds.
-	InsertSealedRow(ctx context.Context, key, sealed, owner string, now time.Time) (inserted bool, err error)
-	// UpsertSealedRow inserts or replaces a row and returns its version.
-	UpsertSealedRow(ctx context.Context, key, sealed, owner string, now time.Time) (version int64, err error)
+	InsertSealedRow(ctx context.Context, key, sealed, owner string, version int64, now time.Time) (inserted bool, err error)
+	// UpsertSealedRow replaces a row, or inserts one of the version initial, and returns its
+	// version.
+	UpsertSealedRow(ctx context.Context, key, sealed, owner string, initial int64, now time.Time) (version int64, err error)
 	// UpdateSealedRow replaces a row of this version, and no other. updated is false if
 	// the key has none: of several concurrent updates of one version one succeeds.
 	UpdateSealedRow(ctx context.Context, key string, version int64, sealed, owner string, now time.Time) (updated bool, err error)
@@ -142,12 +144,17 @@ func (b *InternalBackend) put(ctx context.Context, operation, key, value, owner 
 	if err := check(key, value); err != nil {
 		return "", failed(operation, key, err)
 	}
-	n, err := b.rows.UpsertSealedRow(ctx, key, b.keys.Seal(purpose(key), []byte(value)), owner, time.Now())
+	n, err := b.rows.UpsertSealedRow(ctx, key, b.keys.Seal(purpose(key), []byte(value)), owner, firstVersion(), time.Now())
 	if err != nil {
 		return "", unavailable(ctx, operation, key, err)
 	}
 	return version(n), nil
 }
+
+// firstVersion returns where the versions of a new row begin. It is another number than that
+// of any row that the key has had before: who has read one that was deleted, and comes late,
+// replaces nothing of its successor.
+func firstVersion() int64 { return 1 + rand.Int64N(1<<53) }
 
 // Create implements secret.OwnedBackend. Of several concurrent Creates of one key
 // exactly one succeeds.
@@ -159,14 +166,15 @@ func (b *InternalBackend) Create(ctx context.Context, key, value, owner string) 
 	if err != nil {
 		return "", failed("create", key, err)
 	}
-	inserted, err := b.rows.InsertSealedRow(ctx, key, b.keys.Seal(purpose(key), []byte(value)), owner, time.Now())
+	first := firstVersion()
+	inserted, err := b.rows.InsertSealedRow(ctx, key, b.keys.Seal(purpose(key), []byte(value)), owner, first, time.Now())
 	switch {
 	case err != nil:
 		return "", unavailable(ctx, "create", key, err)
 	case !inserted:
 		return "", failed("create", key, fmt.Errorf("%w: choose another name or delete what is there", secret.ErrExists))
 	}
-	return version(1), nil
+	return version(first), nil
 }
 
 // Delete implements secret.SecretBackend.

@@ -98,9 +98,10 @@ func (a *authenticator) relogin(ctx context.Context, old *session) (*session, er
 
 // afterDenial decides what to do about a request that was denied with s: it returns
 // another token if s is not valid any more, nil if s is valid and a policy denies the
-// request, and an error if there is no valid token to be had.
+// request, and an error if there is no valid token to be had. It is shared by those whose
+// requests were denied with the same token: the verdict is on that one.
 func (a *authenticator) afterDenial(ctx context.Context, s *session) (*session, error) {
-	return a.share(ctx, "denied", func(ctx context.Context) (*session, error) {
+	return a.share(ctx, fmt.Sprintf("denied %p", s), func(ctx context.Context) (*session, error) {
 		if now := a.inUse(); now != s {
 			return now, nil
 		}

@@ -128,6 +128,56 @@ func TestARevokedTokenIsReplacedByOneLogin(t *testing.T) {
 	}
 }
 
+// A request that was under way with a token that has been replaced meanwhile is made again
+// with the new one, also while somebody else is finding out why that one was denied.
+func TestADenialOfTheOldTokenIsNoneOfTheNewOne(t *testing.T) {
+	v, p := vaultWithSecret(t)
+	v.Write("secret/data/nexus/providers/a/slow", map[string]any{"data": map[string]any{"value": "v"}})
+	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})
+	b := open(t, below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)}), hashicorpvault.Options{Timeout: 20 * time.Second})
+	wantV(t, b, "before")
+
+	held := func(path string) (arrived <-chan struct{}, release func()) {
+		came, released := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		p.Inject(func(w http.ResponseWriter, r *http.Request, pass http.HandlerFunc) {
+			once.Do(func() { close(came); <-released })
+			pass(w, r)
+		}, servers.PathIs(path))
+		release = sync.OnceFunc(func() { close(released) })
+		t.Cleanup(release)
+		return came, release
+	}
+	get := func(key string) <-chan error {
+		done := make(chan error, 1)
+		go func() { _, err := b.Get(context.Background(), key); done <- err }()
+		return done
+	}
+	underWay, goOn := held("/v1/secret/data/nexus/providers/a/slow")
+	slow := get("a/slow")
+	<-underWay
+	v.Write("sys/leases/revoke-prefix/auth/approle/login", nil)
+	wantV(t, b, "with the token of a new login")
+
+	p.Inject(servers.Answer(http.StatusForbidden, "application/json", denied), servers.PathIs("/v1/secret/data/nexus/providers/a/denied"))
+	lookedUp, answer := held(lookupPath)
+	other := get("a/denied")
+	<-lookedUp
+	goOn()
+	select {
+	case err := <-slow:
+		if err != nil {
+			t.Errorf("the request with the old token: %v", err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Error("it waits for the verdict on the new token")
+	}
+	answer()
+	if err := <-other; !errors.Is(err, secret.ErrDenied) {
+		t.Errorf("denied by a policy: %v", err)
+	}
+}
+
 func TestAPolicyDenialIsNoReasonToLogIn(t *testing.T) {
 	v, p := vaultWithSecret(t)
 	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})

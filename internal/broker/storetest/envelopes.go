@@ -58,7 +58,7 @@ func (s *envelopeSuite) fill(n int) (want map[keyrotation.Place]map[string]keyro
 		first := s.pending(p.ID)
 		put(keyrotation.Consents, first.ID.String(), "verifier/"+first.ID.String(), first.CodeVerifier, first.ExpiresAt)
 		key := fmt.Sprintf("Provider_%d.x-y/client_secret", i)
-		inserted, err := s.rows.InsertSealedRow(s.ctx, key, "sealed "+key, "owner", s.now)
+		inserted, err := s.rows.InsertSealedRow(s.ctx, key, "sealed "+key, "owner", 1, s.now)
 		require.NoError(s, err)
 		require.True(s, inserted)
 		put(keyrotation.Credentials, key, "secret/"+key, "sealed "+key, time.Time{})

@@ -23,20 +23,21 @@ func (s *Store) SealedRow(ctx context.Context, key string) (row internalbackend.
 }
 
 const insertSealed = `INSERT INTO sealed_secrets (key, sealed, owner, version, created_at, updated_at)
-	VALUES ($1, $2, $3, 1, $4, $4) ON CONFLICT (key) `
+	VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (key) `
 
-// InsertSealedRow inserts a row of version 1; inserted is false if the key has one.
-func (s *Store) InsertSealedRow(ctx context.Context, key, sealed, owner string, now time.Time) (inserted bool, err error) {
-	n, err := s.db.Exec(ctx, insertSealed+"DO NOTHING", key, sealed, textOrNull(owner), at(now))
+// InsertSealedRow inserts a row; inserted is false if the key has one.
+func (s *Store) InsertSealedRow(ctx context.Context, key, sealed, owner string, version int64, now time.Time) (inserted bool, err error) {
+	n, err := s.db.Exec(ctx, insertSealed+"DO NOTHING", key, sealed, textOrNull(owner), version, at(now))
 	return n > 0, err
 }
 
-// UpsertSealedRow inserts or replaces a row and returns its version.
-func (s *Store) UpsertSealedRow(ctx context.Context, key, sealed, owner string, now time.Time) (version int64, err error) {
+// UpsertSealedRow replaces a row, or inserts one of the version initial, and returns its
+// version.
+func (s *Store) UpsertSealedRow(ctx context.Context, key, sealed, owner string, initial int64, now time.Time) (version int64, err error) {
 	err = s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		version, err = first(ctx, tx, insertSealed+`DO UPDATE SET sealed = excluded.sealed, owner = excluded.owner,
 			version = sealed_secrets.version + 1, updated_at = excluded.updated_at RETURNING version`,
-			[]any{key, sealed, textOrNull(owner), at(now)},
+			[]any{key, sealed, textOrNull(owner), initial, at(now)},
 			func(scan Scan) (v int64, err error) {
 				err = scan(&v)
 				return v, err
