@@ -35,6 +35,7 @@ type Broker interface {
 	DeleteProvider(ctx context.Context, id uuid.UUID) error
 	DeleteProvidersByName(ctx context.Context, name string) (int, error)
 	Provider(ctx context.Context, id uuid.UUID) (broker.ProviderView, error)
+	ProviderWithoutValues(ctx context.Context, id uuid.UUID) (broker.ProviderView, error)
 	ProviderIDByName(ctx context.Context, name string) (uuid.UUID, error)
 	Providers(ctx context.Context, p broker.Page) broker.Listing[broker.Provider]
 
