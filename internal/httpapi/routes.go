@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"bytes"
+	"io"
 	"maps"
 	"net/http"
 	"path"
@@ -138,6 +140,13 @@ func (a *api) answer(rt route, w http.ResponseWriter, r *http.Request) error {
 	}
 	if r.ContentLength > MaxBodyBytes {
 		return errBodyTooLarge()
+	}
+	if r.ContentLength < 0 { // its end tells how long it is, also where the operation takes no body
+		body, err := readBody(r)
+		if err != nil {
+			return err
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	return rt.handle(w, r)
 }
