@@ -68,6 +68,9 @@ type Options struct {
 	// RateLimit is how many requests a second one key may make, 0 for any number. All
 	// callers without a key share one allowance. Public routes are not limited.
 	RateLimit float64
+	// AnswerTime is how long what changes something, for callers with a role, may take to
+	// its answer. Zero: as long as the server's write timeout allows for every answer.
+	AnswerTime time.Duration
 	// RedirectPath is the path of the callback, DefaultRedirectPath if empty.
 	RedirectPath string
 	// Observe is told of every answer, for metrics; route is a pattern, or "unmatched".
