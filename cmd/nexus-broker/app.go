@@ -150,6 +150,7 @@ func (a *app) openAPI(m *metrics.Metrics, registry *prometheus.Registry, tracer 
 		Broker: a.service, Keys: a.keys,
 		RequireAllowlist: access.RequireAllowlist, AllowedCIDRs: access.AllowedCIDRs,
 		TrustedProxies: access.TrustedProxies, RateLimit: access.RateLimit,
+		AnswerTime:   max(httpserver.WriteTimeout, a.brokerConfig().LongestChange()),
 		RedirectPath: a.config.Server.RedirectPath, Observe: m.HTTPRequest, Tracer: tracer,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		OpenAPI: nexusbroker.OpenAPI, Logger: a.log,

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
@@ -104,6 +105,7 @@ type options struct {
 	prefixes []string                        // of references
 	key      string                          // of encryption, one character for each; "": k
 	wrap     func(broker.Store) broker.Store // around the store that the service uses
+	log      io.Writer                       // what is logged, beside the test's output; may be nil
 }
 
 func newHouse(t *testing.T, o options) *house {
@@ -118,7 +120,11 @@ func newHouse(t *testing.T, o options) *house {
 	ctx := t.Context()
 	h.store = openStore(t, o)
 	ring := keyring(t, o.key)
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	logged := t.Output()
+	if o.log != nil {
+		logged = io.MultiWriter(logged, o.log)
+	}
+	log := slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	h.reg = prometheus.NewRegistry()
 	counts := metrics.New(h.reg)
 	writeTo := vaultName

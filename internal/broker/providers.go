@@ -14,28 +14,39 @@ import (
 // credentials are shown only where they lie in the broker's own database and are
 // not redacted.
 func (s *Service) Provider(ctx context.Context, id uuid.UUID) (ProviderView, error) {
-	p, err := s.visible(ctx, id)
-	if err != nil {
-		return ProviderView{}, err
+	view, err := s.ProviderWithoutValues(ctx, id)
+	ref := view.Provider.Credentials
+	if err != nil || ref.IsZero() || s.hidden(ref) {
+		return view, err
 	}
-	ref := p.Credentials
-	view := ProviderView{Provider: p}
-	if ref.IsZero() {
-		return view, nil
-	}
-	view.Location = s.creds.Locate(ref)
-	if ref.Backend != credentials.Internal || s.creds.External() || s.cfg.RedactClientSecrets {
-		view.ShowCredentials = true
-		return view, nil
-	}
-	view.ShowCredentials = ref.State == credentials.Incomplete // the values do not say so
-	ref.Optional = true                                        // a value that is missing is left out
+	ref.Optional = true // a value that is missing is left out
 	pair, err := s.creds.Read(ctx, ref)
 	if err != nil {
 		return ProviderView{}, s.secretError(ref, CodeCredentialsNotFoundAtFlow, err)
 	}
 	view.ClientID, view.ClientSecret = pair.ClientID, pair.ClientSecret
 	return view, nil
+}
+
+// ProviderWithoutValues is Provider for who sees no client credentials: they are not
+// read, so that no audit row says they were, and no failure to read them matters.
+func (s *Service) ProviderWithoutValues(ctx context.Context, id uuid.UUID) (ProviderView, error) {
+	p, err := s.visible(ctx, id)
+	if err != nil {
+		return ProviderView{}, err
+	}
+	view := ProviderView{Provider: p}
+	if ref := p.Credentials; !ref.IsZero() {
+		view.Location = s.creds.Locate(ref)
+		// Of a pair that may not fit together the values do not say so.
+		view.ShowCredentials = s.hidden(ref) || ref.State == credentials.Incomplete
+	}
+	return view, nil
+}
+
+// hidden reports whether nobody is shown the values at ref.
+func (s *Service) hidden(ref credentials.Ref) bool {
+	return ref.Backend != credentials.Internal || s.creds.External() || s.cfg.RedactClientSecrets
 }
 
 // ProviderIDByName returns the provider with this name, without regard to case; the

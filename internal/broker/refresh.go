@@ -28,7 +28,7 @@ func (s *Service) shareRefresh(ctx context.Context, id uuid.UUID, seen StoredTok
 		leader = true
 		defer func() { // there is no request here whose handler would recover
 			if r := recover(); r != nil {
-				s.log.ErrorContext(ctx, "panic during a refresh", "connection_id", id, "panic", r, "stack", string(debug.Stack()))
+				s.log.ErrorContext(ctx, "panic during a refresh", "connection_id", id, "err", PanicText(r), "stack", string(debug.Stack()))
 				err = &Error{Code: CodeInternal, Message: "the refresh failed"}
 			}
 		}()

@@ -101,14 +101,27 @@ func TestOversizedBodies(t *testing.T) {
 	c.do("DELETE", "/providers/"+someID, strings.Repeat(" ", httpapi.MaxBodyBytes+1)).requireError(t, 413, "body_too_large")
 	require.Equal(t, before, domain.calls())
 
-	// Neither does it help not to say how long it is.
-	const chunk = 64 << 10
-	chunked := "POST /auth/capture-credential HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" +
-		strings.Repeat(fmt.Sprintf("%x\r\n%s\r\n", chunk, strings.Repeat(" ", chunk)), httpapi.MaxBodyBytes/chunk+1) + "0\r\n\r\n"
-	resp, body := send(t, c.addr(), chunked)
-	require.Equal(t, 413, resp.StatusCode, body)
-	require.Contains(t, body, "body_too_large")
-	require.Equal(t, before, domain.calls())
+	// Neither does it help not to say how long it is, whether the operation takes a body
+	// or not.
+	chunked := func(route string, size int) string {
+		const chunk = 64 << 10
+		return route + " HTTP/1.1\r\nHost: x\r\nX-API-Key: " + adminKey + "\r\nTransfer-Encoding: chunked\r\n\r\n" +
+			strings.Repeat(fmt.Sprintf("%x\r\n%s\r\n", chunk, strings.Repeat(" ", chunk)), size/chunk) + "0\r\n\r\n"
+	}
+	for _, route := range []string{
+		"POST /auth/capture-credential", "POST /connections/" + someID + "/refresh", "DELETE /providers/" + someID, "GET /providers",
+	} {
+		resp, body := send(t, c.addr(), chunked(route, httpapi.MaxBodyBytes+64<<10))
+		require.Equal(t, 413, resp.StatusCode, "%s: %s", route, body)
+		require.Contains(t, body, "body_too_large")
+		require.Equal(t, before, domain.calls(), route)
+	}
+	resp, body := send(t, c.addr(), chunked("DELETE /providers/"+someID, httpapi.MaxBodyBytes))
+	require.Equal(t, 200, resp.StatusCode, body)
+	resp, _ = send(t, c.addr(), "DELETE /connections/"+someID+" HTTP/1.1\r\nHost: x\r\nX-API-Key: "+adminKey+
+		"\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n{\"reason\":\"old\"\r\n1\r\n}\r\n0\r\n\r\n")
+	require.Equal(t, 200, resp.StatusCode)
+	require.Equal(t, "old", domain.last().(broker.RevokeRequest).Reason, "a body in chunks is read")
 }
 
 // A body that stops arriving is answered, in our form, when the time is up.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -210,18 +209,9 @@ func (a *api) recover(w *recorder, r *http.Request) {
 	}
 	c := callFrom(r.Context())
 	a.Logger.ErrorContext(r.Context(), "panic", "request_id", c.id, "route", c.route,
-		"err", panicText(v), "stack", string(debug.Stack()))
+		"err", broker.PanicText(v), "stack", string(debug.Stack()))
 	if w.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
 	a.answerFailure(w, r, internalError(), http.StatusInternalServerError)
-}
-
-// panicText describes a panic's value. Only the runtime's own are shown: any other
-// might hold what the request was about.
-func panicText(v any) string {
-	if err, ok := v.(runtime.Error); ok {
-		return err.Error()
-	}
-	return "a panic with a value that is not shown"
 }

@@ -35,6 +35,7 @@ type Broker interface {
 	DeleteProvider(ctx context.Context, id uuid.UUID) error
 	DeleteProvidersByName(ctx context.Context, name string) (int, error)
 	Provider(ctx context.Context, id uuid.UUID) (broker.ProviderView, error)
+	ProviderWithoutValues(ctx context.Context, id uuid.UUID) (broker.ProviderView, error)
 	ProviderIDByName(ctx context.Context, name string) (uuid.UUID, error)
 	Providers(ctx context.Context, p broker.Page) broker.Listing[broker.Provider]
 
@@ -67,6 +68,9 @@ type Options struct {
 	// RateLimit is how many requests a second one key may make, 0 for any number. All
 	// callers without a key share one allowance. Public routes are not limited.
 	RateLimit float64
+	// AnswerTime is how long what changes something, for callers with a role, may take to
+	// its answer. Zero: as long as the server's write timeout allows for every answer.
+	AnswerTime time.Duration
 	// RedirectPath is the path of the callback, DefaultRedirectPath if empty.
 	RedirectPath string
 	// Observe is told of every answer, for metrics; route is a pattern, or "unmatched".

@@ -112,11 +112,15 @@ func (a *api) getProvider(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	view, err := a.Broker.Provider(r.Context(), id)
+	role, read := callFrom(r.Context()).role, a.Broker.ProviderWithoutValues
+	if role == Admin {
+		read = a.Broker.Provider
+	}
+	view, err := read(r.Context(), id)
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, newProfileBody(view, callFrom(r.Context()).role))
+	return writeJSON(w, http.StatusOK, newProfileBody(view, role))
 }
 
 // profileBody is a provider as GET /providers/{id} answers it.

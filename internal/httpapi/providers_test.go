@@ -145,6 +145,20 @@ func TestProfile(t *testing.T) {
 	require.JSONEq(t, `{"id":"`+someID+`","name":"plain","auth_type":"oauth2","enable_discovery":false,"scopes":[]}`, plain.body)
 }
 
+// Whom a provider's credentials are not shown to, they are not read for.
+func TestAnAuditorReadsNoCredentials(t *testing.T) {
+	d := deploy(t, "internal")
+	path := "/providers/" + d.register(d.profile("google"))
+	reads := func() string { return d.get("/audit?event_type=credentials.read").body }
+	before := reads()
+	auditor := d.as(auditorKey).get(path).decode(t)
+	require.Equal(t, "google", auditor["name"])
+	require.NotContains(t, auditor, "client_id")
+	require.Equal(t, before, reads())
+	require.Equal(t, "test-client", d.get(path).decode(t)["client_id"])
+	require.NotEqual(t, before, reads())
+}
+
 func TestListings(t *testing.T) {
 	checked := time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
 	other := uuid.MustParse("0b9f3c67-31a5-4f5d-8a68-5fd0d3a4ad90")

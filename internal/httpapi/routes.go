@@ -1,11 +1,14 @@
 package httpapi
 
 import (
+	"bytes"
+	"io"
 	"maps"
 	"net/http"
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // handler answers a request, or returns the error that is to be answered. It has
@@ -139,5 +142,25 @@ func (a *api) answer(rt route, w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength > MaxBodyBytes {
 		return errBodyTooLarge()
 	}
+	if r.ContentLength < 0 { // its end tells how long it is, also where the operation takes no body
+		body, err := readBody(r)
+		if err != nil {
+			return err
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	a.allowTime(rt, w)
 	return rt.handle(w, r)
+}
+
+// allowTime moves the end of the time for an answer away, which else is the server's for
+// every answer: a change that a slow secret backend holds up would be made, and its caller
+// cut off without a word. Where anybody may call it stays as it is.
+func (a *api) allowTime(rt route, w http.ResponseWriter) {
+	if a.AnswerTime == 0 || rt.method == http.MethodGet || rt.who == nil {
+		return
+	}
+	if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(a.AnswerTime)); err != nil {
+		a.Logger.Debug("the time for an answer was not extended", "err", err)
+	}
 }

@@ -96,6 +96,10 @@ func (s *stub) Provider(ctx context.Context, id uuid.UUID) (broker.ProviderView,
 	return s.view, s.called(ctx, id)
 }
 
+func (s *stub) ProviderWithoutValues(ctx context.Context, id uuid.UUID) (broker.ProviderView, error) {
+	return s.view, s.called(ctx, id)
+}
+
 func (s *stub) ProviderIDByName(ctx context.Context, name string) (uuid.UUID, error) {
 	return s.id, s.called(ctx, name)
 }

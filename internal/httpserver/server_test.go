@@ -218,6 +218,30 @@ func TestHugeHeaderIsRefused(t *testing.T) {
 	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, resp.StatusCode)
 }
 
+// openapi.yaml says which answers are not the API's.
+func TestWhatNeverBecomesARequest(t *testing.T) {
+	r := serve(t, httpserver.Options{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") })})
+	for raw, status := range map[string]int{
+		"GET / HTTP/1.1\r\n\r\n":                                            400,
+		"GET / HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n":                   400,
+		"POST / HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\n\r\n":            417,
+		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: compress\r\n\r\n": 501,
+		"GET / HTTP/3.0\r\nHost: x\r\n\r\n":                                 505,
+	} {
+		conn, err := net.Dial("tcp", r.addr)
+		require.NoError(t, err)
+		defer conn.Close()
+		_, err = io.WriteString(conn, raw)
+		require.NoError(t, err)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err, raw)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, status, resp.StatusCode, raw)
+		require.Empty(t, resp.Header.Get("X-Request-Id"))
+		require.True(t, resp.Close, raw)
+	}
+}
+
 // A connection that was made before the end may still send its request.
 func TestConnectionMadeJustBeforeTheEnd(t *testing.T) {
 	h := newSlowHandler()
