@@ -278,12 +278,15 @@ func (s *Service) activate(ctx context.Context, p Provider, conn Connection, tok
 	if err != nil {
 		return err
 	}
+	unsure := false // a try has failed that may have taken place
 	err = s.persist(ctx, func(ctx context.Context) error {
-		return s.store.CompleteConnection(ctx, conn, stored, s.now(), event)
+		err := s.store.CompleteConnection(ctx, conn, stored, s.now(), event)
+		unsure = unsure || err != nil && !errors.Is(err, ErrNoRow)
+		return err
 	})
 	if errors.Is(err, ErrNoRow) {
 		now, readErr := s.store.Token(ctx, conn.ID)
-		if readErr == nil && s.sameToken(conn.ID, stored, now.Token) {
+		if readErr == nil && unsure && s.sameToken(conn.ID, stored, now.Token) {
 			return nil // it was stored the first time, and the answer was lost
 		}
 		if readErr == nil && now.Status == StatusRevoked {
