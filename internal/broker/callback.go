@@ -103,6 +103,12 @@ func (s *Service) gone(ctx context.Context, conn Connection) error {
 	return errConnectionGone()
 }
 
+// providerGone notes that the provider of a consent has been deleted and returns that.
+func (s *Service) providerGone(ctx context.Context, conn Connection) error {
+	s.note(ctx, audit.New(ctx, audit.ProviderNotFound, conn.ID, map[string]any{"provider_id": conn.ProviderID.String()}))
+	return fail(CodeProviderNotFound, "the provider has been deleted")
+}
+
 // withReturnURL completes the error of a callback with where a browser goes.
 func (s *Service) withReturnURL(err error, conn Connection, cb Callback) error {
 	var e *Error
@@ -127,7 +133,7 @@ func (s *Service) exchange(ctx context.Context, conn Connection, cb Callback) (P
 	p, err := s.visible(ctx, conn.ProviderID)
 	if err != nil {
 		if CodeOf(err) == CodeProviderNotFound {
-			s.note(ctx, audit.New(ctx, audit.ProviderNotFound, conn.ID, map[string]any{"provider_id": conn.ProviderID.String()}))
+			err = s.providerGone(ctx, conn)
 		}
 		return p, err
 	}
@@ -152,8 +158,7 @@ func (s *Service) exchange(ctx context.Context, conn Connection, cb Callback) (P
 	case errors.Is(err, ErrNoRow):
 		return p, s.gone(ctx, conn) // another callback with this state was faster
 	case errors.Is(err, ErrNoProvider): // deleted since it was read: the code is not spent
-		s.note(ctx, audit.New(ctx, audit.ProviderNotFound, conn.ID, map[string]any{"provider_id": conn.ProviderID.String()}))
-		return p, fail(CodeProviderNotFound, "the provider has been deleted")
+		return p, s.providerGone(ctx, conn)
 	case err != nil:
 		return p, err
 	}
@@ -284,7 +289,8 @@ func (s *Service) activate(ctx context.Context, p Provider, conn Connection, tok
 		unsure = unsure || err != nil && !errors.Is(err, ErrNoRow)
 		return err
 	})
-	if errors.Is(err, ErrNoRow) {
+	switch {
+	case errors.Is(err, ErrNoRow):
 		now, readErr := s.store.Token(ctx, conn.ID)
 		if readErr == nil && unsure && s.sameToken(conn.ID, stored, now.Token) {
 			return nil // it was stored the first time, and the answer was lost
@@ -293,8 +299,9 @@ func (s *Service) activate(ctx context.Context, p Provider, conn Connection, tok
 			s.revokeAtProvider(ctx, p, conn.ID, conn.Scopes, tokens)
 		}
 		return errConnectionGone()
-	}
-	if err != nil {
+	case errors.Is(err, ErrNoProvider): // deleted while captured credentials were tried out
+		return s.providerGone(ctx, conn)
+	case err != nil:
 		s.note(ctx, audit.New(ctx, audit.TokenStorageFailed, conn.ID, nil))
 	}
 	return err

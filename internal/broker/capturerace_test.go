@@ -152,3 +152,48 @@ func TestACaptureThatWasOvertakenDuringAnOutage(t *testing.T) {
 	code(t, broker.CodeConnectionNotFound, err)
 	require.Equal(t, "the-key", h.key(connection))
 }
+
+// The provider is deleted while the credentials of a first or a new consent are tried out:
+// no connection of a deleted provider comes to life, and none gets another key.
+func TestCaptureAgainstDeletionOfTheProvider(t *testing.T) {
+	onBoth(t, func(t *testing.T, o options) {
+		h, api := newHouse(t, o), newSlowAPI(t)
+		for _, again := range []bool{false, true} {
+			id := h.static("acme", api.ProfileInput)
+			connection, err := h.enter(h.begin(id), "old-key")
+			require.NoError(t, err)
+			c := h.begin(id)
+			if again {
+				c = h.again(id, connection)
+			}
+			err = h.enterDuring(api, c, "late-key", func() { require.NoError(t, h.DeleteProvider(t.Context(), id)) })
+			code(t, broker.CodeProviderNotFound, err)
+			require.Equal(t, "old-key", h.key(connection), "what was active stays so")
+			if !again {
+				require.Equal(t, broker.StatusPending, h.status(pendingOf(t, c)))
+			}
+		}
+		require.Len(t, h.events(audit.ProviderNotFound), 2)
+		require.Len(t, h.events(audit.CredentialCaptured), 2)
+	})
+}
+
+// The consent expires while the credentials are tried out.
+func TestCaptureAgainstExpiry(t *testing.T) {
+	onBoth(t, func(t *testing.T, o options) {
+		var ahead atomic.Int64
+		o.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		h, api := newHouse(t, o), newSlowAPI(t)
+		id := h.static("acme", api.ProfileInput)
+		connection, err := h.enter(h.begin(id), "old-key")
+		require.NoError(t, err)
+		first, again := h.begin(id), h.again(id, connection)
+		for _, c := range []broker.Consent{first, again} {
+			err := h.enterDuring(api, c, "late-key", func() { ahead.Store(int64(10 * time.Minute)) })
+			code(t, broker.CodeConnectionNotFound, err)
+			ahead.Store(0)
+		}
+		require.Equal(t, broker.StatusPending, h.status(pendingOf(t, first)))
+		require.Equal(t, "old-key", h.key(connection))
+	})
+}

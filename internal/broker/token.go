@@ -141,7 +141,7 @@ func (s *Service) persist(ctx context.Context, store func(context.Context) error
 	waits.InitialInterval = min(waits.InitialInterval, waits.MaxInterval)
 	for {
 		err := s.tryStore(ctx, store)
-		if err == nil || errors.Is(err, ErrNoRow) || errors.Is(err, ErrStale) {
+		if err == nil || errors.Is(err, ErrNoRow) || errors.Is(err, ErrStale) || errors.Is(err, ErrNoProvider) {
 			return err
 		}
 		s.log.ErrorContext(ctx, "a token could not be stored; trying again", "error", err)
