@@ -146,7 +146,7 @@ func (s *Service) exchange(ctx context.Context, conn Connection, cb Callback) (P
 	if err != nil {
 		return p, err
 	}
-	if hasOpenID(conn.Scopes) && endpoints.Outage {
+	if p.Profile.asksOpenID(conn.Scopes) && endpoints.Outage {
 		return p, fail(CodeUpstreamError, "the provider's OIDC discovery does not answer, so its ID token could not be verified; try again")
 	}
 	if cb.Issuer != "" && !endpoints.MatchesIssuer(cb.Issuer) {
@@ -196,7 +196,7 @@ func (s *Service) redeem(ctx context.Context, p Provider, conn Connection, endpo
 		return s.failConsent(ctx, conn, audit.TokenExchangeFailed, map[string]any{"provider_error": oauthCode(err)},
 			&Error{Code: CodeTokenExchangeFailed, Err: err, Message: "the provider did not exchange the code for a token"})
 	}
-	if err := s.checkIDToken(ctx, conn, endpoints, used, cb.State, tokens); err != nil {
+	if err := s.checkIDToken(ctx, p, conn, endpoints, used, cb.State, tokens); err != nil {
 		return err
 	}
 	return s.activate(ctx, p, conn, tokens, audit.New(ctx, audit.OAuthFlowCompleted, conn.ID, completedData(p, conn)))
@@ -220,13 +220,15 @@ func outcome(err error) string {
 
 // checkIDToken verifies the ID token of a consent that asked for one. Its nonce is
 // the state that was signed for the consent.
-func (s *Service) checkIDToken(ctx context.Context, conn Connection, endpoints oauth.Metadata, pair credentials.Pair, nonce string, tokens oauth.TokenSet) error {
+func (s *Service) checkIDToken(
+	ctx context.Context, p Provider, conn Connection, endpoints oauth.Metadata, pair credentials.Pair, nonce string, tokens oauth.TokenSet,
+) error {
 	raw := tokens.Text("id_token")
 	if raw.IsZero() {
 		return nil
 	}
 	s.metrics.IDTokenReturned()
-	if !hasOpenID(conn.Scopes) {
+	if !p.Profile.asksOpenID(conn.Scopes) {
 		return nil
 	}
 	began := s.clock()

@@ -6,15 +6,24 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
 	"github.com/nexus-broker/nexus-broker/internal/oauth"
 )
 
-// hasOpenID reports whether the scopes ask for an ID token.
+// asksOpenID reports whether a consent with these scopes asks for an ID token: by them, or
+// by the scope parameter that the profile sends in their place.
+func (p Profile) asksOpenID(scopes []string) bool {
+	return hasOpenID(scopes) || hasOpenID(p.Params.authorization()["scope"])
+}
+
+// hasOpenID reports whether openid is among the scopes. Each may hold several, as they
+// are joined by spaces on the wire (RFC 6749 §3.3); some providers also take commas.
 func hasOpenID(scopes []string) bool {
+	separates := func(r rune) bool { return r == ',' || unicode.IsSpace(r) }
 	return slices.ContainsFunc(scopes, func(s string) bool {
-		return strings.EqualFold(strings.TrimSpace(s), "openid")
+		return slices.ContainsFunc(strings.FieldsFunc(s, separates), func(one string) bool { return strings.EqualFold(one, "openid") })
 	})
 }
 
@@ -26,7 +35,7 @@ func (s *Service) endpoints(ctx context.Context, p Provider, scopes []string) (o
 		Issuer: profile.Issuer, AuthorizationEndpoint: profile.AuthURL,
 		TokenEndpoint: profile.TokenURL, RevocationEndpoint: profile.RevocationURL,
 	}
-	if !profile.EnableDiscovery && !hasOpenID(scopes) {
+	if !profile.EnableDiscovery && !profile.asksOpenID(scopes) {
 		return own, nil
 	}
 	found, err := s.discover(ctx, profile)
