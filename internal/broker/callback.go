@@ -137,6 +137,9 @@ func (s *Service) exchange(ctx context.Context, conn Connection, cb Callback) (P
 		}
 		return p, err
 	}
+	if p.Profile.AuthType != AuthOAuth2 {
+		return p, fail(CodeInvalidState, "this state is for a form, not for an authorization at the provider")
+	}
 	// The credentials are looked at before the state is used up: an outage of the
 	// vault leaves the consent as it is, for another try.
 	if _, err := s.flowPair(ctx, &p); err != nil {

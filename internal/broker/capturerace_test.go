@@ -15,6 +15,7 @@ import (
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
 	"github.com/nexus-broker/nexus-broker/internal/broker"
+	"github.com/nexus-broker/nexus-broker/secret"
 )
 
 // slowAPI is an API at which captured credentials are tried out, and that takes its time
@@ -196,4 +197,22 @@ func TestCaptureAgainstExpiry(t *testing.T) {
 		require.Equal(t, broker.StatusPending, h.status(pendingOf(t, first)))
 		require.Equal(t, "old-key", h.key(connection))
 	})
+}
+
+// The state of a form is no state of an authorization: there is no code to exchange, and
+// the consent goes on.
+func TestTheStateOfAFormAtTheCallback(t *testing.T) {
+	h := newHouse(t, options{})
+	id := h.static("acme", broker.ProfileInput{AuthType: broker.Given("api_key")})
+	connection, err := h.enter(h.begin(id), "old-key")
+	require.NoError(t, err)
+	for _, c := range []broker.Consent{h.begin(id), h.again(id, connection)} {
+		_, err := h.Complete(t.Context(), broker.Callback{Code: secret.NewValue("x"), State: c.State})
+		e := code(t, broker.CodeInvalidState, err)
+		require.Equal(t, "invalid_state", query(t, e.ReturnURL).Get("error"))
+		connection, err := h.enter(c, "the-key")
+		require.NoError(t, err)
+		require.Equal(t, "the-key", h.key(connection))
+	}
+	require.Empty(t, h.events(audit.TokenExchangeFailed))
 }
