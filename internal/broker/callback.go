@@ -149,8 +149,8 @@ func (s *Service) exchange(ctx context.Context, conn Connection, cb Callback) (P
 	if err != nil {
 		return p, err
 	}
-	if p.Profile.asksOpenID(conn.Scopes) && endpoints.Outage {
-		return p, fail(CodeUpstreamError, "the provider's OIDC discovery does not answer, so its ID token could not be verified; try again")
+	if err := s.canVerify(ctx, p, conn.Scopes, endpoints); err != nil {
+		return p, err
 	}
 	if cb.Issuer != "" && !endpoints.MatchesIssuer(cb.Issuer) {
 		s.note(ctx, audit.New(ctx, audit.OAuthError, conn.ID, map[string]any{"reason": "issuer mismatch"}))

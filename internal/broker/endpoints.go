@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"unicode"
@@ -47,12 +48,57 @@ func (s *Service) endpoints(ctx context.Context, p Provider, scopes []string) (o
 	}
 	s.log.InfoContext(ctx, "discovery failed", "provider_id", p.ID, "error", err)
 	if own.AuthorizationEndpoint != "" && own.TokenEndpoint != "" {
-		own.Outage = unreachable(err)
+		own.Outage = profile.discoveryIsOut(err)
 		return own, nil
 	}
 	s.learn(ctx, p, HealthUnreachable, "OIDC discovery failed")
 	return own, &Error{Code: CodeUpstreamError, Err: err,
 		Message: "the provider's OIDC discovery does not answer and the profile names no endpoints"}
+}
+
+// discoveryIsOut reports whether a discovery has failed for a reason that passes, and not
+// because there is none: no complete answer, an error of the server's, or throttling. A
+// refusal is throttling too, as gateways do it, where the profile says that the provider
+// has discovery. Where the issuer is a guess it is how some say that there is nothing.
+func (p Profile) discoveryIsOut(err error) bool {
+	var e *oauth.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Status {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return true
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return p.Issuer != "" || p.EnableDiscovery
+	}
+	return unreachable(err) || e.Err != nil
+}
+
+// canVerify checks, before a code is spent, that the ID token that comes for it can be
+// verified: a consent whose provider has an outage can be tried again.
+func (s *Service) canVerify(ctx context.Context, p Provider, scopes []string, endpoints oauth.Metadata) error {
+	switch {
+	case !p.Profile.asksOpenID(scopes):
+		return nil
+	case endpoints.Outage:
+		return fail(CodeUpstreamError, "the provider's OIDC discovery does not answer, so its ID token could not be verified; try again")
+	case endpoints.JWKSURI == "":
+		return nil // there is no discovery: an ID token will be refused, but there may be none either
+	}
+	err := s.oauth.FetchKeys(ctx, endpoints.JWKSURI)
+	if err == nil {
+		return nil
+	}
+	if unreachable(err) {
+		s.learn(ctx, p, HealthUnreachable, "the signing keys cannot be fetched")
+	}
+	out := &Error{Code: CodeUpstreamError, Err: err,
+		Message: "the provider's signing keys cannot be fetched, so its ID token could not be verified; try again"}
+	var e *oauth.Error
+	if errors.As(err, &e) {
+		out.RetryAfter = e.RetryAfter
+	}
+	return out
 }
 
 func (s *Service) discover(ctx context.Context, profile Profile) (oauth.Metadata, error) {

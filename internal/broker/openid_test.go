@@ -75,3 +75,78 @@ func TestOpenIDInWhateverForm(t *testing.T) {
 		require.False(t, query(t, h.begin(plain, scopes...).AuthURL).Has("nonce"), scopes)
 	}
 }
+
+// Without the provider's metadata an ID token cannot be verified: the code is not spent.
+func TestDiscoveryThatIsOutAtTheCallback(t *testing.T) {
+	for name, answer := range map[string]oauthtest.Answer{
+		"down": oauthtest.Respond(503, "text/plain", ""), "throttled": oauthtest.RateLimited(time.Second),
+		"too slow": oauthtest.Respond(408, "text/plain", ""), "cut off": oauthtest.CutOff(), "refused by a gateway": oauthtest.HTML(403),
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, options{})
+			h.op.Always(oauthtest.Discovery, answer)
+			cb := h.agree(h.begin(h.withIssuer("google"), "openid"))
+			_, err := h.Complete(t.Context(), cb)
+			code(t, broker.CodeUpstreamError, err)
+			require.Zero(t, h.op.Count(oauthtest.Token))
+			h.op.Always(oauthtest.Discovery, oauthtest.Ordinary())
+			_, err = h.Complete(t.Context(), cb)
+			require.NoError(t, err)
+		})
+	}
+}
+
+// An answer that says that there is no discovery is no outage: openid may be asked of a
+// provider that gives no ID token. A refusal says so where nobody has said otherwise.
+func TestThereIsNoDiscovery(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		issuer bool // the profile has one
+	}{"not found": {404, true}, "not found where it was guessed": {404, false}, "refused where it was guessed": {403, false}} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, options{})
+			h.op.Always(oauthtest.Discovery, oauthtest.HTML(c.status))
+			id := h.withIssuer("plain", func(in *broker.ProfileInput) {
+				if !c.issuer {
+					in.Issuer = broker.Field[string]{}
+				}
+			})
+			cb := h.agree(h.begin(id, "openid"))
+			h.op.Next(oauthtest.Token, oauthtest.Without("id_token"))
+			_, err := h.Complete(t.Context(), cb)
+			require.NoError(t, err)
+		})
+	}
+}
+
+// Neither can it without the provider's signing keys. Once they are there they are not
+// asked for again.
+func TestKeysThatAreOutAtTheCallback(t *testing.T) {
+	for name, answer := range map[string]oauthtest.Answer{
+		"down": oauthtest.Respond(503, "text/plain", ""), "throttled": oauthtest.RateLimited(7 * time.Second),
+		"not found": oauthtest.HTML(404), "a page": oauthtest.HTML(200),
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, options{})
+			id := h.withIssuer("google")
+			c := h.begin(id, "openid")
+			cb := h.agree(c)
+			h.op.Always(oauthtest.Keys, answer)
+			_, err := h.Complete(t.Context(), cb)
+			e := code(t, broker.CodeUpstreamError, err)
+			require.Contains(t, e.Message, "signing keys")
+			if name == "throttled" {
+				require.Equal(t, 7*time.Second, e.RetryAfter)
+			}
+			require.Zero(t, h.op.Count(oauthtest.Token))
+			require.Equal(t, broker.StatusPending, h.status(pendingOf(t, c)))
+			h.connect(id, "email") // for which nobody needs them
+			h.op.Always(oauthtest.Keys, oauthtest.Ordinary())
+			_, err = h.Complete(t.Context(), cb)
+			require.NoError(t, err)
+			asked := h.op.Count(oauthtest.Keys)
+			h.connect(id, "openid")
+			require.Equal(t, asked, h.op.Count(oauthtest.Keys))
+		})
+	}
+}
