@@ -103,6 +103,12 @@ func (s *Service) gone(ctx context.Context, conn Connection) error {
 	return errConnectionGone()
 }
 
+// providerGone notes that the provider of a consent has been deleted and returns that.
+func (s *Service) providerGone(ctx context.Context, conn Connection) error {
+	s.note(ctx, audit.New(ctx, audit.ProviderNotFound, conn.ID, map[string]any{"provider_id": conn.ProviderID.String()}))
+	return fail(CodeProviderNotFound, "the provider has been deleted")
+}
+
 // withReturnURL completes the error of a callback with where a browser goes.
 func (s *Service) withReturnURL(err error, conn Connection, cb Callback) error {
 	var e *Error
@@ -127,9 +133,12 @@ func (s *Service) exchange(ctx context.Context, conn Connection, cb Callback) (P
 	p, err := s.visible(ctx, conn.ProviderID)
 	if err != nil {
 		if CodeOf(err) == CodeProviderNotFound {
-			s.note(ctx, audit.New(ctx, audit.ProviderNotFound, conn.ID, map[string]any{"provider_id": conn.ProviderID.String()}))
+			err = s.providerGone(ctx, conn)
 		}
 		return p, err
+	}
+	if p.Profile.AuthType != AuthOAuth2 {
+		return p, fail(CodeInvalidState, "this state is for a form, not for an authorization at the provider")
 	}
 	// The credentials are looked at before the state is used up: an outage of the
 	// vault leaves the consent as it is, for another try.
@@ -140,8 +149,8 @@ func (s *Service) exchange(ctx context.Context, conn Connection, cb Callback) (P
 	if err != nil {
 		return p, err
 	}
-	if hasOpenID(conn.Scopes) && endpoints.Outage {
-		return p, fail(CodeUpstreamError, "the provider's OIDC discovery does not answer, so its ID token could not be verified; try again")
+	if err := s.canVerify(ctx, p, conn.Scopes, endpoints); err != nil {
+		return p, err
 	}
 	if cb.Issuer != "" && !endpoints.MatchesIssuer(cb.Issuer) {
 		s.note(ctx, audit.New(ctx, audit.OAuthError, conn.ID, map[string]any{"reason": "issuer mismatch"}))
@@ -152,8 +161,7 @@ func (s *Service) exchange(ctx context.Context, conn Connection, cb Callback) (P
 	case errors.Is(err, ErrNoRow):
 		return p, s.gone(ctx, conn) // another callback with this state was faster
 	case errors.Is(err, ErrNoProvider): // deleted since it was read: the code is not spent
-		s.note(ctx, audit.New(ctx, audit.ProviderNotFound, conn.ID, map[string]any{"provider_id": conn.ProviderID.String()}))
-		return p, fail(CodeProviderNotFound, "the provider has been deleted")
+		return p, s.providerGone(ctx, conn)
 	case err != nil:
 		return p, err
 	}
@@ -191,7 +199,7 @@ func (s *Service) redeem(ctx context.Context, p Provider, conn Connection, endpo
 		return s.failConsent(ctx, conn, audit.TokenExchangeFailed, map[string]any{"provider_error": oauthCode(err)},
 			&Error{Code: CodeTokenExchangeFailed, Err: err, Message: "the provider did not exchange the code for a token"})
 	}
-	if err := s.checkIDToken(ctx, conn, endpoints, used, cb.State, tokens); err != nil {
+	if err := s.checkIDToken(ctx, p, conn, endpoints, used, cb.State, tokens); err != nil {
 		return err
 	}
 	return s.activate(ctx, p, conn, tokens, audit.New(ctx, audit.OAuthFlowCompleted, conn.ID, completedData(p, conn)))
@@ -215,13 +223,15 @@ func outcome(err error) string {
 
 // checkIDToken verifies the ID token of a consent that asked for one. Its nonce is
 // the state that was signed for the consent.
-func (s *Service) checkIDToken(ctx context.Context, conn Connection, endpoints oauth.Metadata, pair credentials.Pair, nonce string, tokens oauth.TokenSet) error {
+func (s *Service) checkIDToken(
+	ctx context.Context, p Provider, conn Connection, endpoints oauth.Metadata, pair credentials.Pair, nonce string, tokens oauth.TokenSet,
+) error {
 	raw := tokens.Text("id_token")
 	if raw.IsZero() {
 		return nil
 	}
 	s.metrics.IDTokenReturned()
-	if !hasOpenID(conn.Scopes) {
+	if !p.Profile.asksOpenID(conn.Scopes) {
 		return nil
 	}
 	began := s.clock()
@@ -278,20 +288,25 @@ func (s *Service) activate(ctx context.Context, p Provider, conn Connection, tok
 	if err != nil {
 		return err
 	}
+	unsure := false // a try has failed that may have taken place
 	err = s.persist(ctx, func(ctx context.Context) error {
-		return s.store.CompleteConnection(ctx, conn, stored, s.now(), event)
+		err := s.store.CompleteConnection(ctx, conn, stored, s.now(), event)
+		unsure = unsure || err != nil && !errors.Is(err, ErrNoRow)
+		return err
 	})
-	if errors.Is(err, ErrNoRow) {
+	switch {
+	case errors.Is(err, ErrNoRow):
 		now, readErr := s.store.Token(ctx, conn.ID)
-		if readErr == nil && s.sameToken(conn.ID, stored, now.Token) {
+		if readErr == nil && unsure && s.sameToken(conn.ID, stored, now.Token) {
 			return nil // it was stored the first time, and the answer was lost
 		}
 		if readErr == nil && now.Status == StatusRevoked {
 			s.revokeAtProvider(ctx, p, conn.ID, conn.Scopes, tokens)
 		}
 		return errConnectionGone()
-	}
-	if err != nil {
+	case errors.Is(err, ErrNoProvider): // deleted while captured credentials were tried out
+		return s.providerGone(ctx, conn)
+	case err != nil:
 		s.note(ctx, audit.New(ctx, audit.TokenStorageFailed, conn.ID, nil))
 	}
 	return err

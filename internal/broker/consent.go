@@ -49,7 +49,7 @@ func (s *Service) Begin(ctx context.Context, r ConsentRequest) (Consent, error) 
 	if err := s.storeConsent(ctx, c); err != nil {
 		return Consent{}, err
 	}
-	s.metrics.ConsentCreated(hasOpenID(r.Scopes))
+	s.metrics.ConsentCreated(p.Profile.asksOpenID(r.Scopes))
 	return Consent{AuthURL: authURL, State: signed, Scopes: r.Scopes, ProviderID: p.ID}, nil
 }
 
@@ -138,7 +138,7 @@ func (s *Service) authorizationURL(ctx context.Context, p Provider, c *Connectio
 		Scopes: c.Scopes, SkipScope: p.Profile.Params.isTrue(paramSkipScopeOnAuth),
 		State: signed, CodeChallenge: oauth.CodeChallenge(verifier), Extra: p.Profile.Params.authorization(),
 	}
-	if hasOpenID(c.Scopes) {
+	if p.Profile.asksOpenID(c.Scopes) {
 		r.Nonce = signed
 	}
 	authURL, err := oauth.AuthorizationURL(r)

@@ -376,20 +376,3 @@ func TestNothingBeginsAfterClose(t *testing.T) {
 	code(t, broker.CodeShuttingDown, err)
 	require.Zero(t, h.op.CountGrant("refresh_token"))
 }
-
-// Without the provider's keys an ID token cannot be verified: the code is not spent.
-func TestDiscoveryThatIsOutAtTheCallback(t *testing.T) {
-	h := newHouse(t, options{})
-	in := h.profile("google")
-	in.Issuer = broker.Given(h.op.Issuer())
-	id, err := h.Register(t.Context(), in)
-	require.NoError(t, err)
-	h.op.Always(oauthtest.Discovery, oauthtest.Respond(503, "text/plain", ""))
-	cb := h.agree(h.begin(id, "openid"))
-	_, err = h.Complete(t.Context(), cb)
-	code(t, broker.CodeUpstreamError, err)
-	require.Zero(t, h.op.Count(oauthtest.Token))
-	h.op.Always(oauthtest.Discovery, oauthtest.Ordinary())
-	_, err = h.Complete(t.Context(), cb)
-	require.NoError(t, err)
-}

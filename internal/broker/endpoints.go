@@ -4,17 +4,27 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
 	"github.com/nexus-broker/nexus-broker/internal/oauth"
 )
 
-// hasOpenID reports whether the scopes ask for an ID token.
+// asksOpenID reports whether a consent with these scopes asks for an ID token: by them, or
+// by the scope parameter that the profile sends in their place.
+func (p Profile) asksOpenID(scopes []string) bool {
+	return hasOpenID(scopes) || hasOpenID(p.Params.authorization()["scope"])
+}
+
+// hasOpenID reports whether openid is among the scopes. Each may hold several, as they
+// are joined by spaces on the wire (RFC 6749 §3.3); some providers also take commas.
 func hasOpenID(scopes []string) bool {
+	separates := func(r rune) bool { return r == ',' || unicode.IsSpace(r) }
 	return slices.ContainsFunc(scopes, func(s string) bool {
-		return strings.EqualFold(strings.TrimSpace(s), "openid")
+		return slices.ContainsFunc(strings.FieldsFunc(s, separates), func(one string) bool { return strings.EqualFold(one, "openid") })
 	})
 }
 
@@ -26,7 +36,7 @@ func (s *Service) endpoints(ctx context.Context, p Provider, scopes []string) (o
 		Issuer: profile.Issuer, AuthorizationEndpoint: profile.AuthURL,
 		TokenEndpoint: profile.TokenURL, RevocationEndpoint: profile.RevocationURL,
 	}
-	if !profile.EnableDiscovery && !hasOpenID(scopes) {
+	if !profile.EnableDiscovery && !profile.asksOpenID(scopes) {
 		return own, nil
 	}
 	found, err := s.discover(ctx, profile)
@@ -38,12 +48,57 @@ func (s *Service) endpoints(ctx context.Context, p Provider, scopes []string) (o
 	}
 	s.log.InfoContext(ctx, "discovery failed", "provider_id", p.ID, "error", err)
 	if own.AuthorizationEndpoint != "" && own.TokenEndpoint != "" {
-		own.Outage = unreachable(err)
+		own.Outage = profile.discoveryIsOut(err)
 		return own, nil
 	}
 	s.learn(ctx, p, HealthUnreachable, "OIDC discovery failed")
 	return own, &Error{Code: CodeUpstreamError, Err: err,
 		Message: "the provider's OIDC discovery does not answer and the profile names no endpoints"}
+}
+
+// discoveryIsOut reports whether a discovery has failed for a reason that passes, and not
+// because there is none: no complete answer, an error of the server's, or throttling. A
+// refusal is throttling too, as gateways do it, where the profile says that the provider
+// has discovery. Where the issuer is a guess it is how some say that there is nothing.
+func (p Profile) discoveryIsOut(err error) bool {
+	var e *oauth.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Status {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return true
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return p.Issuer != "" || p.EnableDiscovery
+	}
+	return unreachable(err) || e.Err != nil
+}
+
+// canVerify checks, before a code is spent, that the ID token that comes for it can be
+// verified: a consent whose provider has an outage can be tried again.
+func (s *Service) canVerify(ctx context.Context, p Provider, scopes []string, endpoints oauth.Metadata) error {
+	switch {
+	case !p.Profile.asksOpenID(scopes):
+		return nil
+	case endpoints.Outage:
+		return fail(CodeUpstreamError, "the provider's OIDC discovery does not answer, so its ID token could not be verified; try again")
+	case endpoints.JWKSURI == "":
+		return nil // there is no discovery: an ID token will be refused, but there may be none either
+	}
+	err := s.oauth.FetchKeys(ctx, endpoints.JWKSURI)
+	if err == nil {
+		return nil
+	}
+	if unreachable(err) {
+		s.learn(ctx, p, HealthUnreachable, "the signing keys cannot be fetched")
+	}
+	out := &Error{Code: CodeUpstreamError, Err: err,
+		Message: "the provider's signing keys cannot be fetched, so its ID token could not be verified; try again"}
+	var e *oauth.Error
+	if errors.As(err, &e) {
+		out.RetryAfter = e.RetryAfter
+	}
+	return out
 }
 
 func (s *Service) discover(ctx context.Context, profile Profile) (oauth.Metadata, error) {

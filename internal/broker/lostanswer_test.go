@@ -114,6 +114,14 @@ func TestLostAnswers(t *testing.T) {
 		_, err = h.Token(t.Context(), connectionIn(t, to.URL))
 		require.NoError(t, err)
 	})
+	t.Run("capture", func(t *testing.T) {
+		h, u, _ := newUnsureHouse(t)
+		c := h.begin(h.static("acme", broker.ProfileInput{AuthType: broker.Given("api_key")}))
+		u.method = "complete"
+		connection, err := h.enter(c, "the-key")
+		require.NoError(t, err)
+		require.Equal(t, "the-key", h.key(connection))
+	})
 }
 
 // The same errors where the change did not take place: everything is taken back.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime/debug"
@@ -274,19 +275,19 @@ func (s *Service) resealed(before, now TokenView) bool {
 	return now.Status == StatusActive && s.sameToken(before.ConnectionID, before.Token, now.Token)
 }
 
-// sameToken reports whether two envelopes hold the same token of a connection. They
-// differ without a refresh where the encryption key is being rotated.
+// sameToken reports whether two envelopes hold the same token of a connection, or the
+// same credentials that a user has entered: every member of it. They differ without a
+// refresh where the encryption key is being rotated.
 func (s *Service) sameToken(id uuid.UUID, a, b StoredToken) bool {
 	if a.Sealed == b.Sealed {
 		return true
 	}
-	first, err := s.openToken(id, a)
+	first, err := s.keyring.Open(TokenPurpose(id), a.Sealed)
 	if err != nil {
 		return false
 	}
-	second, err := s.openToken(id, b)
-	return err == nil && first.Text("refresh_token").Equal(second.Text("refresh_token")) &&
-		first.Text("access_token").Equal(second.Text("access_token"))
+	second, err := s.keyring.Open(TokenPurpose(id), b.Sealed)
+	return err == nil && bytes.Equal(first, second)
 }
 
 // newer hands out the token that somebody else has stored meanwhile.

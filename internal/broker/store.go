@@ -252,7 +252,9 @@ type ConnectionStore interface {
 	ReleaseConsent(ctx context.Context, c Connection) error
 	// CompleteConnection stores the token of the consent c and makes its connection
 	// active, of a re-consent with the scopes and return URL of c. ErrNoRow if the consent
-	// has ended: the connection is not pending any more, or the re-consent is gone.
+	// has ended: the connection is not pending any more, or the re-consent is gone. A
+	// consent that was not claimed is claimed in the same step, and that fails as in
+	// ClaimConsent.
 	CompleteConnection(ctx context.Context, c Connection, t StoredToken, now time.Time, events ...audit.Event) error
 	// FailConsent ends the consent c: a pending connection becomes failed; of a
 	// re-consent the connection stays as it is. ErrStale if it has ended already.

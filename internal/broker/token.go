@@ -146,7 +146,7 @@ func (s *Service) persist(ctx context.Context, store func(context.Context) error
 	waits.InitialInterval = min(waits.InitialInterval, waits.MaxInterval)
 	for limit := s.renewalTime(); ; limit = min(2*limit, storeTime) {
 		err := tryStore(ctx, limit, store)
-		if err == nil || errors.Is(err, ErrNoRow) || errors.Is(err, ErrStale) {
+		if err == nil || errors.Is(err, ErrNoRow) || errors.Is(err, ErrStale) || errors.Is(err, ErrNoProvider) {
 			return err
 		}
 		s.log.ErrorContext(ctx, "a token could not be stored; trying again", "error", err)

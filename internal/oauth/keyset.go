@@ -21,17 +21,34 @@ const (
 // keySet is what a provider signs with: public keys only.
 type keySet []jose.JSONWebKey
 
+// FetchKeys sees to it that the signing keys at a jwks_uri are at hand, so that
+// VerifyIDToken need not wait for the provider, nor fail with it: a code can be spent
+// once. Those that are kept, for an hour, are not asked for again. Every error is an *Error.
+func (c *Client) FetchKeys(ctx context.Context, uri string) error {
+	_, _, err := c.keys(ctx, uri)
+	return err
+}
+
+// keys returns what is kept of a key set, or fetches it.
+func (c *Client) keys(ctx context.Context, uri string) (e entry[keySet], cached bool, err error) {
+	if e, cached = c.keySets.get(uri); cached {
+		return e, true, nil
+	}
+	e, err = c.keySets.fetch(ctx, uri, 0, func(ctx context.Context) (keySet, error) { return c.fetchKeys(ctx, uri) })
+	if err != nil {
+		return e, false, asError(keysOp, err)
+	}
+	return e, false, nil
+}
+
 // verifyWith calls verify with each key that may have made the signature, until one
 // has. Providers change keys without notice: if none has, the set is fetched anew
 // and tried once more (OpenID Connect Core 1.0 §10.1.1). found is false if that did
 // not help either.
 func (c *Client) verifyWith(ctx context.Context, uri string, header jose.Header, verify func(key any) bool) (found bool, err error) {
-	fetch := func(ctx context.Context) (keySet, error) { return c.fetchKeys(ctx, uri) }
-	e, cached := c.keySets.get(uri)
-	if !cached {
-		if e, err = c.keySets.fetch(ctx, uri, 0, fetch); err != nil {
-			return false, asError(keysOp, err)
-		}
+	e, cached, err := c.keys(ctx, uri)
+	if err != nil {
+		return false, err
 	}
 	if e.value.any(header, verify) {
 		return true, nil
@@ -39,7 +56,8 @@ func (c *Client) verifyWith(ctx context.Context, uri string, header jose.Header,
 	if !cached || c.now().Sub(e.at) < keySetRest {
 		return false, nil
 	}
-	if e, err = c.keySets.fetch(ctx, uri, e.serial, fetch); err != nil {
+	e, err = c.keySets.fetch(ctx, uri, e.serial, func(ctx context.Context) (keySet, error) { return c.fetchKeys(ctx, uri) })
+	if err != nil {
 		return false, asError(keysOp, err)
 	}
 	return e.value.any(header, verify), nil

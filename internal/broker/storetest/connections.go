@@ -126,6 +126,34 @@ var connectionTests = []test{
 		require.NoError(s, err)
 		require.Equal(s, token, view.Token)
 	}},
+	{"what was not claimed is claimed as it is completed", func(s *suite) {
+		p := s.publish()
+		active, _ := s.active(p.ID)
+		other, _ := s.active(p.ID)
+		token := broker.StoredToken{Sealed: "late"}
+		consents := []broker.Connection{s.pending(p.ID), s.reconsent(active)}
+		claimed := []broker.Connection{s.pending(p.ID), s.reconsent(other)}
+		for _, c := range claimed {
+			_, err := s.store.ClaimConsent(s.ctx, c.ID, c.Reconsent, s.now)
+			require.NoError(s, err)
+		}
+		for _, c := range consents {
+			before := s.connection(c.ID)
+			require.ErrorIs(s, s.store.CompleteConnection(s.ctx, c, token, c.ExpiresAt), broker.ErrNoRow)
+			require.Equal(s, before, s.connection(c.ID))
+		}
+		s.remove(p, credentials.Ref{})
+		for _, c := range consents {
+			before := s.connection(c.ID)
+			require.ErrorIs(s, s.store.CompleteConnection(s.ctx, c, token, s.now), broker.ErrNoProvider)
+			require.Equal(s, before, s.connection(c.ID))
+		}
+		for _, c := range claimed { // the code is spent: neither matters any more
+			require.NoError(s, s.store.CompleteConnection(s.ctx, c, token, c.ExpiresAt))
+			require.Equal(s, token, s.token(c.ID))
+			require.ErrorIs(s, s.store.CompleteConnection(s.ctx, c, token, s.now), broker.ErrNoRow, "once, and then it has succeeded")
+		}
+	}},
 	{"completing again replaces the token", func(s *suite) {
 		c, _ := s.active(s.publish().ID)
 		require.NoError(s, s.store.SetStatus(s.ctx, c.ID, broker.StatusActive, broker.StatusPending, s.now))

@@ -172,7 +172,7 @@ func TestOneRoundTrip(t *testing.T) {
 	op := broker.Op{ID: uuid.New(), Kind: broker.OpRegister, Until: now.Add(time.Minute)}
 	require.NoError(t, s.ReserveProvider(ctx, p, op))
 	require.NoError(t, s.PublishProvider(ctx, p, op))
-	c := broker.Connection{ID: uuid.New(), ProviderID: p.ID, Status: broker.StatusPending, CreatedAt: now, UpdatedAt: now}
+	c := broker.Connection{ID: uuid.New(), ProviderID: p.ID, Status: broker.StatusPending, CreatedAt: now, UpdatedAt: now, ExpiresAt: now.Add(time.Minute)}
 	event := audit.New(ctx, audit.TokenRetrieved, c.ID, nil)
 	r.take()
 	for name, call := range map[string]func() error{

@@ -65,20 +65,16 @@ func (s *Store) lockConnection(ctx context.Context, tx Tx, id uuid.UUID) (consen
 func (s *Store) ClaimConsent(ctx context.Context, id uuid.UUID, issued, now time.Time) (c broker.Connection, err error) {
 	err = s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		found, err := s.lockConnection(ctx, tx, id)
-		if err != nil {
-			return err
+		if err == nil {
+			err = providerVisible(ctx, tx, found.ProviderID)
 		}
-		const provider = "SELECT id FROM provider_profiles WHERE id = $1 AND " + visible
-		_, err = first(ctx, tx, provider, []any{found.ProviderID}, func(scan Scan) (id uuid.UUID, err error) { return id, scan(&id) })
 		switch {
-		case errors.Is(err, broker.ErrNoRow):
-			return broker.ErrNoProvider
 		case err != nil:
 			return err
 		case found.Status != broker.StatusPending:
 			c, err = claimReconsent(ctx, tx, found, issued, now)
 			return err
-		case !found.claimedAt.IsZero(), !found.ExpiresAt.After(now):
+		case !found.claimable(now):
 			return broker.ErrNoRow
 		}
 		c = found.Connection
@@ -91,6 +87,19 @@ func (s *Store) ClaimConsent(ctx context.Context, id uuid.UUID, issued, now time
 	return c, nil
 }
 
+// claimable reports whether the state has neither been used nor expired.
+func (c consent) claimable(now time.Time) bool { return c.claimedAt.IsZero() && c.ExpiresAt.After(now) }
+
+// providerVisible returns ErrNoProvider if the provider is not visible.
+func providerVisible(ctx context.Context, tx Tx, id uuid.UUID) error {
+	const statement = "SELECT id FROM provider_profiles WHERE id = $1 AND " + visible
+	_, err := first(ctx, tx, statement, []any{id}, func(scan Scan) (id uuid.UUID, err error) { return id, scan(&id) })
+	if errors.Is(err, broker.ErrNoRow) {
+		return broker.ErrNoProvider
+	}
+	return err
+}
+
 // ReleaseConsent undoes a claim.
 func (s *Store) ReleaseConsent(ctx context.Context, c broker.Connection) error {
 	if !c.Reconsent.IsZero() {
@@ -101,20 +110,22 @@ func (s *Store) ReleaseConsent(ctx context.Context, c broker.Connection) error {
 	return unless(n, err, broker.ErrNoRow)
 }
 
-// CompleteConnection stores the token of a consent and makes its connection active.
+// CompleteConnection stores the token of a consent and makes its connection active. The
+// state of one that was not claimed is used up in the same step.
 func (s *Store) CompleteConnection(
 	ctx context.Context, c broker.Connection, t broker.StoredToken, now time.Time, events ...audit.Event,
 ) error {
 	id := c.ID
 	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
 		found, err := s.lockConnection(ctx, tx, id)
-		switch {
-		case err != nil:
-			return err
-		case !c.Reconsent.IsZero():
-			err = completeReconsent(ctx, tx, found, c)
-		case found.Status != broker.StatusPending:
-			err = broker.ErrNoRow
+		if err == nil {
+			found, err = waiting(ctx, tx, found, c.Reconsent)
+		}
+		if err == nil && found.claimedAt.IsZero() {
+			err = mayClaim(ctx, tx, found, now)
+		}
+		if err == nil && !c.Reconsent.IsZero() {
+			err = completeReconsent(ctx, tx, c)
 		}
 		if err != nil {
 			return err
@@ -133,6 +144,26 @@ func (s *Store) CompleteConnection(
 		}
 		return RecordEvents(ctx, tx, events)
 	})
+}
+
+// waiting returns what of a connection waits for its token: itself while it is pending,
+// or the re-consent that was issued then, if that is not zero. ErrNoRow if that has ended.
+func waiting(ctx context.Context, tx Tx, c consent, reconsent time.Time) (consent, error) {
+	switch {
+	case reconsent.IsZero() != (c.Status == broker.StatusPending), c.Status == broker.StatusRevoked:
+		return consent{}, broker.ErrNoRow
+	case reconsent.IsZero():
+		return c, nil
+	}
+	return reconsentOf(ctx, tx, c, reconsent)
+}
+
+// mayClaim returns why the state of a consent cannot be used any more.
+func mayClaim(ctx context.Context, tx Tx, c consent, now time.Time) error {
+	if !c.claimable(now) {
+		return broker.ErrNoRow
+	}
+	return providerVisible(ctx, tx, c.ProviderID)
 }
 
 const setStatus = "UPDATE connections SET status = $3, updated_at = $4 WHERE id = $1 AND status = $2"

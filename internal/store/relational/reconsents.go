@@ -70,7 +70,7 @@ func claimReconsent(ctx context.Context, tx Tx, c consent, issued, now time.Time
 	switch {
 	case err != nil:
 		return broker.Connection{}, err
-	case c.Status == broker.StatusRevoked, !r.claimedAt.IsZero(), !r.ExpiresAt.After(now):
+	case c.Status == broker.StatusRevoked, !r.claimable(now):
 		return broker.Connection{}, broker.ErrNoRow
 	}
 	_, err = tx.Exec(ctx, "UPDATE reconsents SET claimed_at = $2, code_verifier = NULL WHERE connection_id = $1", c.ID, at(now))
@@ -86,10 +86,7 @@ func (s *Store) releaseReconsent(ctx context.Context, c broker.Connection) error
 
 // completeReconsent prepares a connection for the token of its new consent. It is
 // locked.
-func completeReconsent(ctx context.Context, tx Tx, now consent, c broker.Connection) error {
-	if now.Status == broker.StatusRevoked || now.Status == broker.StatusPending {
-		return broker.ErrNoRow
-	}
+func completeReconsent(ctx context.Context, tx Tx, c broker.Connection) error {
 	n, err := tx.Exec(ctx, "DELETE FROM reconsents WHERE connection_id = $1 AND issued_at = $2", c.ID, at(c.Reconsent))
 	if err := unless(n, err, broker.ErrNoRow); err != nil {
 		return err

@@ -205,7 +205,7 @@ func BenchmarkReadToken(b *testing.B) {
 	op := broker.Op{ID: uuid.New(), Kind: broker.OpRegister, Until: now.Add(time.Minute)}
 	require.NoError(b, s.ReserveProvider(ctx, p, op))
 	require.NoError(b, s.PublishProvider(ctx, p, op))
-	c := broker.Connection{ID: uuid.New(), ProviderID: p.ID, Status: broker.StatusPending, CreatedAt: now, UpdatedAt: now}
+	c := broker.Connection{ID: uuid.New(), ProviderID: p.ID, Status: broker.StatusPending, CreatedAt: now, UpdatedAt: now, ExpiresAt: now.Add(time.Minute)}
 	require.NoError(b, s.CreateConnection(ctx, c))
 	require.NoError(b, s.CompleteConnection(ctx, c, broker.StoredToken{Sealed: strings.Repeat("x", 2000)}, now))
 	b.ResetTimer()
