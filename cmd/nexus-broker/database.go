@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 
 	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/internal/config"
@@ -33,14 +35,24 @@ func connectDatabase(ctx context.Context, c config.Database) (database, error) {
 	return postgres.Open(ctx, postgres.Config{URL: c.DSN.Reveal()})
 }
 
+// isMissing reports whether the database is a file that is not there yet.
+func isMissing(c config.Database) bool {
+	_, err := os.Stat(c.Path)
+	return c.Driver == config.SQLite && errors.Is(err, fs.ErrNotExist)
+}
+
 // openDatabase opens the configured database with its schema up to date.
 func openDatabase(ctx context.Context, c config.Config, log *slog.Logger) (database, error) {
+	made := isMissing(c.Database)
 	db, err := connectDatabase(ctx, c.Database)
 	if err != nil {
 		return nil, err
 	}
 	if err := ready(ctx, db, c, log); err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	if made { // what a volume looks like that was not mounted
+		log.InfoContext(ctx, "made a new, empty database; if there was one, look where it is", "path", c.Database.Path)
 	}
 	return db, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/nexus-broker/nexus-broker/internal/broker"
@@ -22,12 +23,7 @@ const sealedSamples = 100
 func (r *report) openDatabase(ctx context.Context, c config.Database) database {
 	if c.Driver == config.SQLite {
 		if _, err := os.Stat(c.Path); errors.Is(err, fs.ErrNotExist) {
-			finding := secret.Finding{Check: "connection", Detail: fmt.Sprintf("there is no database at %s yet", c.Path)}
-			finding.Verdict, finding.Advice = secret.Warn, "nothing: the broker creates it at its start"
-			if !c.AutoMigrate {
-				finding.Verdict, finding.Advice = secret.Fail, `run "nexus-broker migrate up"`
-			}
-			r.add(areaDatabase, finding)
+			r.add(areaDatabase, noDatabase(c))
 			return nil
 		}
 	}
@@ -37,6 +33,59 @@ func (r *report) openDatabase(ctx context.Context, c config.Database) database {
 		return nil
 	}
 	return db
+}
+
+// noDatabase reports that an SQLite database is not there, and whether it can be made.
+func noDatabase(c config.Database) secret.Finding {
+	f := secret.Finding{Check: "connection", Detail: fmt.Sprintf("there is no database at %s yet", c.Path)}
+	f.Verdict, f.Advice = secret.Warn, "nothing: the broker creates it at its start"
+	folder, missing, err := nearestFolder(c.Path)
+	if missing {
+		f.Detail, f.Advice = f.Detail+", nor its folder", f.Advice+", the folder too; if that is a volume, mount it first"
+	}
+	if err == nil {
+		err = tryFolder(folder)
+	}
+	switch {
+	case err != nil:
+		f.Verdict, f.Detail = secret.Fail, f.Detail+fmt.Sprintf(", and none can be made below %s (%v)", folder, reasonOf(err))
+		f.Advice = "let the user that the broker runs as write there"
+	case !c.AutoMigrate:
+		f.Verdict, f.Advice = secret.Fail, `run "nexus-broker migrate up"`
+	}
+	return f
+}
+
+// nearestFolder returns the folder of a file, or if that is missing the one above it that
+// is there.
+func nearestFolder(path string) (folder string, missing bool, err error) {
+	path, err = filepath.Abs(path)
+	for folder = filepath.Dir(path); err == nil; folder, missing = filepath.Dir(folder), true {
+		if _, err = os.Stat(folder); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		err = nil
+	}
+	return folder, missing, err
+}
+
+// tryFolder makes a file in a folder and removes it: that takes the file system and every
+// kind of right into account.
+func tryFolder(folder string) error {
+	f, err := os.CreateTemp(folder, ".nexus-broker-doctor-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// reasonOf returns why a file could not be used, without its path.
+func reasonOf(err error) error {
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
 }
 
 // database examines the database, and the keys by what it holds. It returns whether the

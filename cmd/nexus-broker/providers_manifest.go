@@ -240,7 +240,8 @@ func newExportCommand(b *remote) *cobra.Command {
 		Short: "Write a manifest of the broker's providers, without credentials",
 		Long: `Writes a manifest of the providers that the broker has, by name. It holds no
 credential: where the broker keeps one, a variable of the environment stands for it,
-such as ${GOOGLE_CLIENT_SECRET}. The variables are listed on stderr.`,
+such as ${GOOGLE_CLIENT_SECRET}. The variables are listed on stderr. A provider whose
+credentials the broker cannot read is left out and named there, and the exit code is 1.`,
 		Example: "  nexus-broker providers export >providers.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -255,10 +256,19 @@ such as ${GOOGLE_CLIENT_SECRET}. The variables are listed on stderr.`,
 			for _, name := range e.LeftOut {
 				fmt.Fprintf(b.stderr, "left out: %q, because a manifest cannot hold its name; rename it\n", name)
 			}
+			for _, u := range e.Unreadable {
+				fmt.Fprintf(b.stderr, "left out: %q, because the broker cannot read it: %v\n", u.Name, u.Reason)
+			}
 			if len(e.Variables) > 0 {
 				fmt.Fprintf(b.stderr, "%s to set:\n  %s\n", counted(len(e.Variables), "variable", "variables"), strings.Join(e.Variables, "\n  "))
 			}
-			return e.Write(b.stdout)
+			if err := e.Write(b.stdout); err != nil {
+				return err
+			}
+			if n := len(e.Unreadable); n > 0 {
+				return fmt.Errorf("%s not in the manifest; applied with --prune, it would delete what it lacks", counted(n, "provider is", "providers are"))
+			}
+			return nil
 		},
 	}
 }

@@ -134,8 +134,29 @@ func (f *secretsFlags) add(cmd *cobra.Command, to bool) {
 		_ = cmd.MarkFlagRequired("to")
 	}
 	cmd.Flags().BoolVar(&f.json, "json", false, "a machine-readable report")
-	cmd.Flags().DurationVar(&f.move.Patience, "patience", 2*time.Minute, "give up when nothing has succeeded for so long")
+	f.move.Patience = 2 * time.Minute
+	cmd.Flags().Var((*durationFlag)(&f.move.Patience), "patience", "give up when nothing has succeeded for so long")
 }
+
+// durationFlag is a duration, written as those of the variables are: a plain number is
+// one of seconds.
+type durationFlag time.Duration
+
+// String implements pflag.Value.
+func (d *durationFlag) String() string { return time.Duration(*d).String() }
+
+// Set implements pflag.Value.
+func (d *durationFlag) Set(text string) error {
+	parsed, ok := config.ParseDuration(text)
+	if !ok {
+		return errors.New("give a duration such as 90s, 5m or 1h; a plain number is one of seconds")
+	}
+	*d = durationFlag(parsed)
+	return nil
+}
+
+// Type implements pflag.Value.
+func (*durationFlag) Type() string { return "duration" }
 
 func backendNames() []string {
 	return []string{config.BackendInternal, config.BackendVault, config.BackendAWS, config.BackendGCP}

@@ -135,7 +135,7 @@ func (r *moveReport) end(err error) error {
 	if r.json {
 		tail, _ := json.Marshal(map[string]any{"summary": r.counts, "result": result})
 		r.write("\n]," + strings.TrimPrefix(string(tail), "{") + "\n")
-	} else {
+	} else if err == nil || len(r.counts) > 0 { // who could not begin has not found that there is nothing to do
 		r.write(r.summary())
 	}
 	switch {

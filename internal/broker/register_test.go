@@ -220,7 +220,9 @@ func TestAdoptExternalCredentials(t *testing.T) {
 	connection := h.connect(id)
 
 	code(t, broker.CodeCredentialsExternal, h.PatchProvider(t.Context(), id, broker.ProfileInput{ClientSecret: text("x")}))
-	code(t, broker.CodeCredentialsExternal, h.PatchProvider(t.Context(), id, broker.ProfileInput{Name: broker.Given("other")}))
+	e = code(t, broker.CodeCredentialsExternal, h.PatchProvider(t.Context(), id, broker.ProfileInput{Name: broker.Given("other")}))
+	require.Contains(t, e.Message, "in hashicorp-vault at memory/google are not the broker's to move")
+	require.Contains(t, e.Message, "put them at memory/other/client_id and memory/other/client_secret first")
 	require.NoError(t, h.PatchProvider(t.Context(), id, broker.ProfileInput{Description: broker.Given("fine")}))
 
 	require.NoError(t, h.DeleteProvider(t.Context(), id))

@@ -62,6 +62,13 @@ func (s *Service) secretError(ref credentials.Ref, missing Code, err error) *Err
 	return &Error{Code: CodeInternal, Err: err, Message: "the client credentials could not be used"}
 }
 
+// errNotThereYet is for a rename of a provider whose credentials somebody else keeps.
+func (s *Service) errNotThereYet(now, wanted credentials.Ref) *Error {
+	return &Error{Code: CodeCredentialsExternal, Message: fmt.Sprintf(
+		"the credentials in %s at %s are not the broker's to move, and cannot be read at the new name's path yet: put them at %s first",
+		now.Backend, s.creds.Locate(now), joinPaths(s.creds.Paths(wanted)))}
+}
+
 func joinPaths(paths []string) string {
 	switch len(paths) {
 	case 0:

@@ -199,7 +199,7 @@ func (s *Service) checkReadable(ctx context.Context, c change) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, secret.ErrNotFound) && c.renames():
-		return s.errExternal(ref, "they cannot be read at the new name's path yet")
+		return s.errNotThereYet(c.before.Credentials, ref)
 	}
 	return s.secretError(ref, CodeCredentialsNotFoundAtRegistration, err)
 }

@@ -160,7 +160,10 @@ func (l *loader) checkAPIKeys() {
 		}
 		a.RequireAPIKey = l.opts.Dev || l.cfg.Secrets.Backend != BackendInternal
 		why = " by default with an external SECRET_BACKEND"
-		l.show("REQUIRE_API_KEY", strconv.FormatBool(a.RequireAPIKey))
+		if l.opts.Dev {
+			why = " by default with --dev"
+		}
+		l.showDev("REQUIRE_API_KEY", strconv.FormatBool(a.RequireAPIKey))
 	}
 	switch hasKey := l.hasKeySource(); {
 	case a.RequireAPIKey && !hasKey:
@@ -175,5 +178,6 @@ func (l *loader) checkAPIKeys() {
 // hasKeySource reports whether any source of API keys is set. One that is set
 // wrongly has been reported: it is not missing too.
 func (l *loader) hasKeySource() bool {
-	return !l.cfg.Access.APIKey.IsZero() || slices.ContainsFunc(keySources(), l.isSet)
+	wrong := func(p Problem) bool { return slices.Contains(keySources(), p.Variable) } // also one of --dev's, which nothing sets
+	return !l.cfg.Access.APIKey.IsZero() || slices.ContainsFunc(keySources(), l.isSet) || slices.ContainsFunc(l.problems, wrong)
 }

@@ -97,3 +97,16 @@ func TestDevRefusesUnsafeKeys(t *testing.T) {
 		require.False(t, strings.Contains(err.Error(), "canary"))
 	}
 }
+
+// What is wrong with the key of --dev is one problem, and not that there is none too.
+func TestDevKeyThatCannotBeUsed(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "api.key"), nil, 0o600))
+	_, err := config.Load(nil, config.Options{Dev: true, DataDir: dir})
+	require.ErrorContains(t, err, "api.key is empty: delete it")
+	require.NotContains(t, err.Error(), "REQUIRE_API_KEY")
+
+	_, err = config.Load(nil, config.Options{Dev: true, DataDir: filepath.Join(dir, "api.key")})
+	require.ErrorContains(t, err, "API_KEY")
+	require.NotContains(t, err.Error(), "REQUIRE_API_KEY")
+}

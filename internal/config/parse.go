@@ -71,7 +71,7 @@ func positive(field func(*Config) *time.Duration) setter {
 
 func durationFrom(least time.Duration, field func(*Config) *time.Duration) setter {
 	return func(c *Config, text string) *Problem {
-		d, ok := parseDuration(text)
+		d, ok := ParseDuration(text)
 		if !ok {
 			return invalid("is not a duration", "give a duration such as 500ms, 30s, 5m, 12h or 90d")
 		}
@@ -83,8 +83,8 @@ func durationFrom(least time.Duration, field func(*Config) *time.Duration) sette
 	}
 }
 
-// parseDuration reads a Go duration, whole days ("90d"), or a plain number of seconds.
-func parseDuration(text string) (time.Duration, bool) {
+// ParseDuration reads a Go duration, whole days ("90d"), or a plain number of seconds.
+func ParseDuration(text string) (time.Duration, bool) {
 	const longest = 100 * 365 * 24 * time.Hour
 	unit, number := time.Second, text
 	if days, ok := strings.CutSuffix(text, "d"); ok {

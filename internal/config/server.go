@@ -165,7 +165,7 @@ func (l *loader) checkServer() {
 	if leaf := l.checkKeyPair("TLS_CERT_FILE", s.TLSCertFile, "TLS_KEY_FILE", s.TLSKeyFile); leaf != nil && time.Now().After(leaf.NotAfter) {
 		l.problem("TLS_CERT_FILE", "names a file whose certificate has expired", "renew the certificate")
 	}
-	l.show("LISTEN_ADDR", s.ListenAddr)
+	l.showDev("LISTEN_ADDR", s.ListenAddr)
 	if s.BaseURL == nil {
 		return
 	}

@@ -215,6 +215,16 @@ func (l *loader) show(name, value string) {
 	}
 }
 
+// showDev is show of a variable whose default is another one with --dev.
+func (l *loader) showDev(name, value string) {
+	l.show(name, value)
+	for i := range l.cfg.Settings {
+		if s := &l.cfg.Settings[i]; s.Name == name && l.opts.Dev && s.Source == FromDefault {
+			s.Source = FromDev
+		}
+	}
+}
+
 func (l *loader) result() (Config, error) {
 	if len(l.problems) > 0 {
 		return l.cfg, l.problems

@@ -22,11 +22,12 @@ type keyFile struct {
 	path     string
 	commas   bool // entries may be separated by commas too
 
-	keys  []key  // in force
-	seen  digest // of the content that keys came from
-	next  digest // of the content at the last look; another one than seen may be half written
-	gone  bool   // at the last look the file was missing, or held no key
-	fault string // at the last look it could not be used, and why
+	keys  []key      // in force
+	near  []nearRole // among them
+	seen  digest     // of the content that keys came from
+	next  digest     // of the content at the last look; another one than seen may be half written
+	gone  bool       // at the last look the file was missing, or held no key
+	fault string     // at the last look it could not be used, and why
 }
 
 // settleTime is how long a file that has changed must stay as it is before it counts: it
@@ -83,6 +84,9 @@ func (k *Keys) reload(onlyUnsettled bool) (unsettled bool) {
 		case err == nil:
 			f.fault = ""
 			changed = changed || update
+			if update {
+				warnOfNearRoles(k.log, f.variable, "line", f.near)
+			}
 		}
 		unsettled = unsettled || f.unsettled()
 	}
@@ -103,7 +107,7 @@ func (f *keyFile) load() error {
 	if err != nil {
 		return err
 	}
-	f.keys, err = f.parse(content)
+	f.keys, f.near, err = f.parse(content)
 	f.seen = sha256.Sum256(bytes.TrimSpace(content))
 	f.next = f.seen
 	return err
@@ -120,7 +124,7 @@ func (f *keyFile) look() (changed bool, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	keys, err := f.parse(content)
+	keys, near, err := f.parse(content)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", f.path, err)
 	}
@@ -134,12 +138,22 @@ func (f *keyFile) look() (changed bool, err error) {
 	if sum == f.seen || sum != before && !f.gone {
 		return false, nil
 	}
-	f.keys, f.seen = keys, sum
+	f.keys, f.near, f.seen = keys, near, sum
 	return true, nil
 }
 
-func (f *keyFile) parse(content []byte) ([]key, error) {
-	return parseEntries(strings.FieldsFunc(string(content), func(c rune) bool {
-		return c == '\n' || c == '\r' || f.commas && c == ','
-	}))
+func (f *keyFile) parse(content []byte) (keys []key, near []nearRole, err error) {
+	text := strings.ReplaceAll(strings.ReplaceAll(string(content), "\r\n", "\n"), "\r", "\n")
+	for i, line := range strings.Split(text, "\n") {
+		entries := []string{line}
+		if f.commas {
+			entries = strings.Split(line, ",")
+		}
+		k, n, err := parseEntries(i+1, entries...)
+		if err != nil {
+			return nil, nil, err
+		}
+		keys, near = append(keys, k...), append(near, n...)
+	}
+	return keys, near, nil
 }

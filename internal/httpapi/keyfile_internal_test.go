@@ -1,15 +1,19 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/nexus-broker/nexus-broker/secret"
 )
 
 // A tool that writes a file in place empties it first. One look at such a moment
@@ -96,4 +100,41 @@ func TestAFileThatIsHalfWrittenAtTheStart(t *testing.T) {
 		_, known := keys.find("age")
 		require.False(t, known)
 	})
+}
+
+// A role that is misspelt makes an admin key of the whole entry, as the contract has it:
+// the log says where, at the start and when the file is read again, and never the key.
+func TestMisspeltRolesAreWarnedOf(t *testing.T) {
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	file := filepath.Join(t.TempDir(), "keys")
+	require.NoError(t, os.WriteFile(file, []byte("# one\r\nagent:fine-canary\r\n\r\nagnt:canary-4,x:canary\nAdmin:canary-5\n agent : canary-6\naudiotr:canary-7\nagents:canary-8\nzagentz:canary-9\nhttp://canary\n"), 0o600))
+	_, err := NewKeys(KeysOptions{APIKeys: []secret.Value{secret.NewValue("agent:canary"), secret.NewValue("ADMIN:canary")}, APIKeysFile: file, Logger: logger})
+	require.NoError(t, err)
+	lines := func() (found []string) {
+		for line := range strings.Lines(log.String()) {
+			require.Contains(t, line, "level=WARN")
+			require.NotContains(t, line, "canary")
+			_, where, _ := strings.Cut(strings.TrimSpace(line), " variable=")
+			found = append(found, where)
+		}
+		log.Reset()
+		return found
+	}
+	require.Equal(t, []string{
+		"API_KEYS entry=2 role=admin", "API_KEYS_FILE line=4 role=agent", "API_KEYS_FILE line=5 role=admin",
+		"API_KEYS_FILE line=6 role=agent", "API_KEYS_FILE line=7 role=auditor", "API_KEYS_FILE line=8 role=agent",
+	}, lines())
+
+	require.NoError(t, os.WriteFile(file, []byte("agent:fine-canary\n"), 0o600))
+	keys, err := NewKeys(KeysOptions{APIKeysFile: file, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	require.NoError(t, err)
+	require.Empty(t, lines())
+	require.NoError(t, os.WriteFile(file, []byte("agent:fine-canary\naget:canary\n"), 0o600))
+	require.True(t, keys.reload(false))
+	require.Empty(t, lines(), "it may be half written")
+	require.False(t, keys.reload(true))
+	require.Equal(t, []string{"API_KEYS_FILE line=2 role=agent"}, lines())
+	require.False(t, keys.reload(false))
+	require.Empty(t, lines(), "said once")
 }

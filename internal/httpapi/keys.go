@@ -63,12 +63,13 @@ func NewKeys(o KeysOptions) (*Keys, error) {
 	if !o.APIKey.IsZero() {
 		k.fixed = append(k.fixed, key{digestOf(o.APIKey.Reveal()), Admin})
 	}
-	for _, entry := range o.APIKeys {
-		listed, err := parseEntries([]string{entry.Reveal()})
+	for i, entry := range o.APIKeys {
+		listed, near, err := parseEntries(i+1, entry.Reveal())
 		if err != nil {
 			return nil, fmt.Errorf("API_KEYS: %w", err)
 		}
 		k.fixed = append(k.fixed, listed...)
+		warnOfNearRoles(k.log, "API_KEYS", "entry", near)
 	}
 	for _, f := range []*keyFile{
 		{variable: "API_KEY_FILE", path: o.APIKeyFile},
@@ -81,6 +82,7 @@ func NewKeys(o KeysOptions) (*Keys, error) {
 			return nil, fmt.Errorf("%s: %w", f.variable, err)
 		}
 		k.files = append(k.files, f)
+		warnOfNearRoles(k.log, f.variable, "line", f.near)
 	}
 	if k.publish() == 0 {
 		return nil, ErrNoKeys
@@ -145,30 +147,33 @@ func digestOf(key string) digest { return sha256.Sum256([]byte(key)) }
 
 var errRoleWithoutKey = errors.New("an entry has a role and no key after it")
 
-// parseEntries reads entries of the form "role:key" or "key"; empty ones are left out.
-func parseEntries(entries []string) ([]key, error) {
-	var keys []key
+// parseEntries reads entries of the form "role:key" or "key", which stand at one place;
+// empty ones are left out. Those that resemble the first form are returned apart too.
+func parseEntries(at int, entries ...string) (keys []key, near []nearRole, err error) {
 	for _, e := range entries {
 		e = strings.TrimSpace(e)
 		if e == "" {
 			continue
 		}
-		role, text := splitRole(e)
+		role, text, exact := splitRole(e)
 		if text == "" {
-			return nil, errRoleWithoutKey
+			return nil, nil, errRoleWithoutKey
 		}
 		keys = append(keys, key{digestOf(text), role})
+		if like := resembles(e); !exact && like != "" {
+			near = append(near, nearRole{at, like})
+		}
 	}
-	return keys, nil
+	return keys, near, nil
 }
 
-func splitRole(entry string) (role Role, text string) {
+func splitRole(entry string) (role Role, text string, exact bool) {
 	prefix, rest, found := strings.Cut(entry, ":")
 	if found {
 		switch r := Role(prefix); r {
 		case Admin, Agent, Auditor:
-			return r, strings.TrimSpace(rest)
+			return r, strings.TrimSpace(rest), true
 		}
 	}
-	return Admin, entry
+	return Admin, entry, false
 }

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -23,9 +25,18 @@ type Exported struct {
 	Variables []string
 	// LeftOut are providers of older brokers whose names a manifest cannot hold.
 	LeftOut []string
+	// Unreadable are providers that the broker cannot show, because the credentials that
+	// it has for them do not open. They are not in the manifest.
+	Unreadable []Unreadable
 
 	variables map[string]bool
 	nodes     []*yaml.Node
+}
+
+// Unreadable is a provider that the broker cannot show.
+type Unreadable struct {
+	Name   string
+	Reason error // an *apiclient.Error
 }
 
 // Export reads every provider. It takes no credential along: a variable of the
@@ -39,15 +50,16 @@ func Export(ctx context.Context, broker *apiclient.Client) (*Exported, error) {
 	for i, s := range listed {
 		ids[i] = s.ID
 	}
-	found, err := profiles(ctx, broker, ids)
-	if err != nil {
-		return nil, err
-	}
+	found, failed := profiles(ctx, broker, ids)
 	slices.SortFunc(listed, func(a, b apiclient.Summary) int { return strings.Compare(a.Name+"\x00"+a.ID, b.Name+"\x00"+b.ID) })
 	e := &Exported{variables: map[string]bool{}}
 	for _, s := range listed {
 		b := found[s.ID]
-		switch {
+		switch err := failed[s.ID]; {
+		case unreadable(err):
+			e.Unreadable = append(e.Unreadable, Unreadable{s.Name, err})
+		case err != nil:
+			return nil, err
 		case b == nil: // it has been deleted since
 		case !legalName(b.Name):
 			e.LeftOut = append(e.LeftOut, b.Name)
@@ -61,6 +73,13 @@ func Export(ctx context.Context, broker *apiclient.Client) (*Exported, error) {
 		}
 	}
 	return e, nil
+}
+
+// unreadable reports whether err is about one provider's credentials, and says nothing of
+// the others'.
+func unreadable(err error) bool {
+	var e *apiclient.Error
+	return errors.As(err, &e) && e.Code == "credentials_invalid"
 }
 
 // variable returns a name for the environment that nothing else has.
@@ -80,7 +99,28 @@ func (e *Exported) variable(parts ...string) string {
 func scalar(s string) *yaml.Node {
 	n := &yaml.Node{}
 	n.SetString(s) // quoted where it would be read as something else
+	if strings.ContainsFunc(s, invisible) {
+		n.Style = yaml.DoubleQuotedStyle // the only one that has escapes
+	}
 	return n
+}
+
+// invisible: whoever reviews the manifest would not see what it does, such as turning the
+// direction of the text. New lines and tabs show.
+func invisible(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }
+
+// showInvisible writes as escapes what is left of invisible characters in YAML: they stand
+// in double quotes, and those above U+FFFF the encoder has escaped already.
+func showInvisible(text []byte) []byte {
+	var b bytes.Buffer
+	for _, r := range string(text) {
+		if invisible(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.Bytes()
 }
 
 func plain(tag, s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: s} }
@@ -197,6 +237,6 @@ func (e *Exported) Write(w io.Writer) error {
 	if err := encoder.Close(); err != nil {
 		return err
 	}
-	_, err := b.WriteTo(w)
+	_, err := w.Write(showInvisible(b.Bytes()))
 	return err
 }

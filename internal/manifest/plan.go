@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -103,9 +104,9 @@ func MakePlan(ctx context.Context, broker *apiclient.Client, m Manifest, o Optio
 		}
 		matched[i], taken[id] = id, true
 	}
-	current, err := profiles(ctx, broker, matched)
-	if err != nil {
-		return Plan{}, err
+	current, failed := profiles(ctx, broker, matched)
+	if len(failed) > 0 {
+		return Plan{}, errors.Join(slices.Collect(maps.Values(failed))...)
 	}
 	mask := newMask(m, current)
 	var p Plan
@@ -138,14 +139,13 @@ func byName(listed []apiclient.Summary) (map[string]string, error) {
 	return ids, nil
 }
 
-// profiles reads the profiles with these ids, "" left out. One that has been deleted
-// since it was listed is left out too.
-func profiles(ctx context.Context, broker *apiclient.Client, ids []string) (map[string]*apiclient.Profile, error) {
+// profiles reads the profiles with these ids, "" left out, and returns why one could not be
+// read. One that has been deleted since it was listed is left out too.
+func profiles(ctx context.Context, broker *apiclient.Client, ids []string) (found map[string]*apiclient.Profile, failed map[string]error) {
+	found, failed = map[string]*apiclient.Profile{}, map[string]error{}
 	var (
-		mu     sync.Mutex
-		found  = map[string]*apiclient.Profile{}
-		failed []error
-		group  errgroup.Group
+		mu    sync.Mutex
+		group errgroup.Group
 	)
 	group.SetLimit(readers)
 	for _, id := range ids {
@@ -160,13 +160,13 @@ func profiles(ctx context.Context, broker *apiclient.Client, ids []string) (map[
 			case err == nil:
 				found[id] = &p
 			case !errors.Is(err, apiclient.ErrNotFound):
-				failed = append(failed, err)
+				failed[id] = err
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // what failed is in failed
-	return found, errors.Join(failed...)
+	return found, failed
 }
 
 // WithoutDeletions returns the plan with what it deletes left alone.

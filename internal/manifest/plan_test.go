@@ -2,6 +2,7 @@ package manifest_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -191,6 +192,47 @@ func TestExport(t *testing.T) {
 			require.Equal(t, b.String(), c.String())
 		})
 	}
+}
+
+// One pair that does not open keeps nobody from exporting the other providers.
+func TestExportGoesOnWithoutWhatCannotBeRead(t *testing.T) {
+	code := "credentials_invalid"
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch r.URL.Path {
+		case "/providers":
+			_, _ = io.WriteString(w, `[{"id":"1","name":"broken"},{"id":"2","name":"fine"}]`)
+		case "/providers/1":
+			w.WriteHeader(http.StatusBadGateway)
+			_, _ = fmt.Fprintf(w, `{"error":%q,"message":"it does not open"}`, code)
+		default:
+			_, _ = io.WriteString(w, `{"id":"2","name":"fine","auth_type":"api_key","description":"a\u202eb \ud83d\ude00 \udb40\udc41\n\tc","params":{"x\u2066":"\u00a0"}}`)
+		}
+	}))
+	t.Cleanup(srv.Close)
+	at, err := url.Parse(srv.URL)
+	require.NoError(t, err)
+	client := apiclient.New(apiclient.Options{BaseURL: at})
+	e, err := manifest.Export(t.Context(), client)
+	require.NoError(t, err)
+	require.Len(t, e.Unreadable, 1)
+	require.Equal(t, "broken", e.Unreadable[0].Name)
+	require.ErrorContains(t, e.Unreadable[0].Reason, "it does not open")
+	var b strings.Builder
+	require.NoError(t, e.Write(&b))
+	require.NotContains(t, b.String(), "broken")
+
+	// Whoever reviews it sees everything that is in it.
+	require.Contains(t, b.String(), `"a\u202eb \U0001F600 \U000E0041\n\tc"`)
+	require.Contains(t, b.String(), `"x\u2066": "\u00a0"`)
+	m, err := manifest.Parse([]manifest.File{{Name: "m.yaml", Content: []byte(b.String())}}, func(string) string { return "" })
+	require.NoError(t, err)
+	require.Equal(t, "a\u202eb 😀 \U000e0041\n\tc", m.Providers[0].Description)
+	require.Equal(t, map[string]any{"x\u2066": "\u00a0"}, m.Providers[0].Params)
+
+	code = "secret_backend_unavailable"
+	_, err = manifest.Export(t.Context(), client)
+	require.ErrorContains(t, err, "secret_backend_unavailable", "of an outage nothing can be concluded")
 }
 
 func TestKeysOfOtherRoles(t *testing.T) {
