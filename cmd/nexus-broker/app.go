@@ -30,6 +30,7 @@ type app struct {
 	config   config.Config
 	db       database
 	log      *slog.Logger
+	keyFault string // what is wrong with ENCRYPTION_KEY, "" if nothing is
 	service  *broker.Service
 	keys     *httpapi.Keys // nil: no key is asked for
 	handler  http.Handler
@@ -52,6 +53,9 @@ func newApp(ctx context.Context, c config.Config, environ []string, log *slog.Lo
 	}
 	a.db = db
 	a.closers = append(a.closers, db)
+	if a.keyFault, err = checkKey(ctx, db, c.Keys.Encryption, log); err != nil {
+		return nil, err
+	}
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -129,7 +133,7 @@ func (a *app) brokerConfig() broker.Config {
 		StateKey:         []byte(c.Keys.State.Reveal()),
 		EnforceReturnURL: c.Access.EnforceReturnURL, AllowedReturnDomains: c.Access.AllowedReturnDomains,
 		RedactClientSecrets: c.Secrets.RedactClientSecrets,
-		AuditRetention:      c.Audit.Retention, SecretTimeout: c.Secrets.Timeout,
+		AuditRetention:      c.Audit.Retention, SecretTimeout: c.Secrets.Timeout, KeyFault: a.keyFault,
 	}
 }
 

@@ -16,9 +16,6 @@ import (
 	"github.com/nexus-broker/nexus-broker/secret"
 )
 
-// sealedSamples is how many tokens, and how many credentials, are opened.
-const sealedSamples = 100
-
 // openDatabase connects to the database; nil if that is not possible. It makes none.
 func (r *report) openDatabase(ctx context.Context, c config.Database) database {
 	if c.Driver == config.SQLite {
@@ -174,38 +171,27 @@ func (r *report) schema(ctx context.Context, db database, c config.Database) (st
 // its upgrade is unfinished.
 func (r *report) keys(ctx context.Context, db database, c config.Config, unfinished bool) {
 	const check = "encryption"
-	samples, err := db.SealedSamples(ctx, sealedSamples)
+	s, err := openSealed(ctx, db, c.Keys.Encryption)
 	if err != nil {
 		r.add(areaKeys, failure(check, err, "see the log of the database"))
 		return
 	}
-	var closed, old int
-	first := c.Keys.Encryption.First() // an envelope of an earlier broker names no key
-	for _, s := range samples {
-		if _, err := c.Keys.Encryption.Open(s.Purpose, s.Sealed); err != nil {
-			closed++
-		} else if _, err := first.Open(s.Purpose, s.Sealed); err != nil {
-			old++
-		}
-	}
-	looked := counted(len(samples), "sealed value that was looked at", "sealed values that were looked at")
 	switch {
-	case closed > 0:
+	case s.closed > 0:
 		r.add(areaKeys, secret.Finding{Check: check, Verdict: secret.Fail,
-			Detail: fmt.Sprintf("ENCRYPTION_KEY does not open %d of %s", closed, looked),
-			Advice: "add the key that they were sealed under to the end of the list"})
-	case old > 0 && unfinished:
+			Detail: fmt.Sprintf("ENCRYPTION_KEY does not open %d of %s", s.closed, s.total()), Advice: adviseKey})
+	case s.old > 0 && unfinished:
 		r.add(areaKeys, secret.Finding{Check: check, Verdict: secret.Fail,
-			Detail: fmt.Sprintf("the first key of ENCRYPTION_KEY is not the one of the earlier broker, which cannot open what is sealed under it (%d of %s)", old, looked),
+			Detail: fmt.Sprintf("the first key of ENCRYPTION_KEY is not the one of the earlier broker, which cannot open what is sealed under it (%d of %s)", s.old, s.total()),
 			Advice: "put that key first until the upgrade is finished"})
-	case old > 0:
+	case s.old > 0:
 		r.add(areaKeys, secret.Finding{Check: check, Verdict: secret.Warn,
-			Detail: fmt.Sprintf("the first key of ENCRYPTION_KEY does not open %d of %s; a later one does", old, looked),
+			Detail: fmt.Sprintf("the first key of ENCRYPTION_KEY does not open %d of %s; a later one does", s.old, s.total()),
 			Advice: `run "nexus-broker keys rotate", and keep that key in the list until "nexus-broker keys rotate --check" succeeds`})
-	case len(samples) == 0:
+	case s.looked == 0:
 		r.ok(areaKeys, check, "nothing is sealed in the database yet")
 	default:
-		r.ok(areaKeys, check, "ENCRYPTION_KEY opens what is in the database (%s looked at)", counted(len(samples), "value", "values"))
+		r.ok(areaKeys, check, "ENCRYPTION_KEY opens what is in the database (%s looked at)", counted(s.looked, "value", "values"))
 	}
 }
 

@@ -90,6 +90,8 @@ type Readiness struct {
 	Status   ReadyStatus
 	Database Component
 	Secrets  Component
+	// EncryptionKey is zero unless something is wrong with it.
+	EncryptionKey Component
 }
 
 // ReadyStatus sums the components up.

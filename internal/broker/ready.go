@@ -54,8 +54,11 @@ func (s *Service) Ready(ctx context.Context) Readiness {
 		}
 		s.log.WarnContext(ctx, r.Database.Message, "error", err)
 		r.Status = Unavailable
-	} else if r.Secrets.Status != "ok" {
+	} else if r.Secrets.Status != "ok" || s.cfg.KeyFault != "" {
 		r.Status = Degraded
+	}
+	if s.cfg.KeyFault != "" {
+		r.EncryptionKey = Component{Status: "unavailable", Message: s.cfg.KeyFault}
 	}
 	return r
 }

@@ -25,13 +25,13 @@ func (quickStore) Ping(context.Context) error                   { return nil }
 func (quickStore) Record(context.Context, ...audit.Event) error { return nil }
 
 // readyService returns a service of which only readiness is asked.
-func readyService(t *testing.T, db broker.Store, o credentials.Options) *broker.Service {
+func readyService(t *testing.T, db broker.Store, o credentials.Options, c broker.Config) *broker.Service {
 	t.Helper()
 	o.Audit, o.Logger = quickStore{}, slog.New(slog.DiscardHandler)
 	creds, err := credentials.New(o)
 	require.NoError(t, err)
 	t.Cleanup(creds.Close)
-	return broker.New(broker.Config{}, broker.Deps{
+	return broker.New(c, broker.Deps{
 		Store: db, Credentials: creds, Metrics: metrics.New(nil), Logger: slog.New(slog.DiscardHandler),
 	})
 }
@@ -43,7 +43,7 @@ func TestReadinessOfABackendThatHangs(t *testing.T) {
 		vault := memory.NewFaulty(memory.New())
 		s := readyService(t, quickStore{}, credentials.Options{
 			Backends: []credentials.Backend{{Name: vaultName, Store: vault, External: true}}, WriteTo: vaultName,
-		})
+		}, broker.Config{})
 		require.Equal(t, broker.Ready, s.Ready(t.Context()).Status)
 		vault.Stall()
 		var last broker.Readiness
@@ -63,6 +63,16 @@ func TestReadinessOfABackendThatHangs(t *testing.T) {
 	})
 }
 
+// A key that does not open everything is worth a look, and no reason to serve nobody.
+func TestReadinessWithAKeyThatDoesNotOpenEverything(t *testing.T) {
+	s := readyService(t, quickStore{}, credentials.Options{
+		Backends: []credentials.Backend{{Name: vaultName, Store: memory.New(), External: true}}, WriteTo: vaultName,
+	}, broker.Config{KeyFault: "ENCRYPTION_KEY does not open 1 of 2"})
+	r := s.Ready(t.Context())
+	require.Equal(t, broker.Degraded, r.Status)
+	require.Equal(t, broker.Component{Status: "unavailable", Message: "ENCRYPTION_KEY does not open 1 of 2"}, r.EncryptionKey)
+}
+
 // standby is a database that answers and takes no writes.
 type standby struct{ quickStore }
 
@@ -72,7 +82,7 @@ func (standby) Ping(context.Context) error { return fmt.Errorf("postgres: %w", b
 func TestReadinessOfAReadOnlyDatabase(t *testing.T) {
 	s := readyService(t, standby{}, credentials.Options{
 		Backends: []credentials.Backend{{Name: vaultName, Store: memory.New(), External: true}}, WriteTo: vaultName,
-	})
+	}, broker.Config{})
 	r := s.Ready(t.Context())
 	require.Equal(t, broker.Unavailable, r.Status)
 	require.Equal(t, "unavailable", r.Database.Status)

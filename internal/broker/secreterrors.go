@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
+	"github.com/nexus-broker/nexus-broker/internal/seal"
 	"github.com/nexus-broker/nexus-broker/secret"
 )
 
@@ -47,6 +48,9 @@ func (s *Service) secretError(ref credentials.Ref, missing Code, err error) *Err
 		return &Error{Code: CodeCredentialsInvalid, Err: err, Message: fmt.Sprintf(
 			"the reference to the credentials, %s, is none that this secret backend can have (%s); the administrator of the provider must correct it",
 			where, reason)}
+	case errors.Is(err, seal.ErrOpen):
+		return &Error{Code: CodeCredentialsInvalid, Err: err, Message: fmt.Sprintf(
+			"what is stored in %s does not open with this broker's ENCRYPTION_KEY; its operator must add the key that it was sealed under, or set the credentials again", where)}
 	case errors.Is(err, secret.ErrInvalid):
 		return &Error{Code: CodeCredentialsInvalid, Err: err, Message: fmt.Sprintf(
 			"what is stored in %s cannot be read as client credentials; the administrator of the provider must correct it", where)}

@@ -30,6 +30,7 @@ type Config struct {
 	AuditRetention       time.Duration // zero: for ever
 	SecretTimeout        time.Duration // one call to a secret backend; bounds operations
 	RefreshLease         time.Duration // zero: DefaultRefreshLease
+	KeyFault             string        // what was found wrong with the encryption key, for readiness; "": nothing
 }
 
 // Deps are the rooms next door. All are needed.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
 	"github.com/nexus-broker/nexus-broker/internal/oauth"
+	"github.com/nexus-broker/nexus-broker/internal/seal"
 )
 
 // Token hands out the stored token of a connection. It needs the database and
@@ -113,7 +114,11 @@ func (s *Service) answer(v TokenView) (TokenAnswer, error) {
 
 func (s *Service) openToken(id uuid.UUID, t StoredToken) (oauth.TokenSet, error) {
 	plain, err := s.keyring.Open(TokenPurpose(id), t.Sealed)
-	if err != nil {
+	switch {
+	case errors.Is(err, seal.ErrOpen):
+		return oauth.TokenSet{}, &Error{Code: CodeInternal, Err: err,
+			Message: "the stored token does not open with this broker's ENCRYPTION_KEY; its operator must add the key that it was sealed under"}
+	case err != nil:
 		return oauth.TokenSet{}, err
 	}
 	return oauth.DecodeTokenSet(plain)

@@ -56,8 +56,9 @@ func (a *api) ready(w http.ResponseWriter, r *http.Request) error {
 		Message string     `json:"message,omitempty"`
 	}
 	type components struct {
-		Database      component `json:"database"`
-		SecretBackend component `json:"secret_backend"`
+		Database      component  `json:"database"`
+		SecretBackend component  `json:"secret_backend"`
+		EncryptionKey *component `json:"encryption_key,omitempty"` // if something is wrong with it
 	}
 	state := a.Broker.Ready(r.Context())
 	status := http.StatusOK
@@ -67,10 +68,15 @@ func (a *api) ready(w http.ResponseWriter, r *http.Request) error {
 	view := func(c broker.Component) component {
 		return component{c.Backend, c.Status, orNull(c.Since), c.Message}
 	}
+	all := components{Database: view(state.Database), SecretBackend: view(state.Secrets)}
+	if state.EncryptionKey.Status != "" {
+		key := view(state.EncryptionKey)
+		all.EncryptionKey = &key
+	}
 	return writeJSON(w, status, struct {
 		Status     broker.ReadyStatus `json:"status"`
 		Components components         `json:"components"`
-	}{state.Status, components{view(state.Database), view(state.Secrets)}})
+	}{state.Status, all})
 }
 
 func (a *api) metrics(w http.ResponseWriter, r *http.Request) error {
