@@ -296,11 +296,13 @@ func (s *Service) activate(ctx context.Context, p Provider, conn Connection, tok
 	})
 	switch {
 	case errors.Is(err, ErrNoRow):
-		now, readErr := s.store.Token(ctx, conn.ID)
-		if readErr == nil && unsure && s.sameToken(conn.ID, stored, now.Token) {
+		now, err := s.tokenAfter(ctx, conn.ID)
+		switch {
+		case err != nil && !errors.Is(err, ErrNoRow):
+			return err // what has become of it is not known
+		case unsure && s.sameToken(conn.ID, stored, now.Token):
 			return nil // it was stored the first time, and the answer was lost
-		}
-		if readErr == nil && now.Status == StatusRevoked {
+		case now.Status == StatusRevoked:
 			s.revokeAtProvider(ctx, p, conn.ID, conn.Scopes, tokens)
 		}
 		return errConnectionGone()

@@ -255,11 +255,7 @@ func (s *Service) changeToken(
 		if !errors.Is(err, ErrStale) {
 			return view, err
 		}
-		var now TokenView
-		readErr := s.persist(ctx, func(ctx context.Context) (err error) {
-			now, err = s.store.Token(ctx, view.ConnectionID)
-			return err
-		})
+		now, readErr := s.tokenAfter(ctx, view.ConnectionID)
 		switch {
 		case readErr != nil && !errors.Is(readErr, ErrNoRow):
 			return now, readErr
@@ -268,6 +264,17 @@ func (s *Service) changeToken(
 		}
 		view = now
 	}
+}
+
+// tokenAfter returns what a connection holds after a token for it was not stored. What to
+// do with that one depends on it: it is looked up like it was to be stored, however long
+// that takes.
+func (s *Service) tokenAfter(ctx context.Context, id uuid.UUID) (now TokenView, err error) {
+	err = s.persist(ctx, func(ctx context.Context) (err error) {
+		now, err = s.store.Token(ctx, id)
+		return err
+	})
+	return now, err
 }
 
 // resealed reports whether a connection is active and still has the token that it had.
