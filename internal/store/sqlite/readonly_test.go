@@ -2,8 +2,11 @@ package sqlite_test
 
 import (
 	"database/sql"
+	"flag"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -66,4 +69,35 @@ func TestPingWaitsForNoWriter(t *testing.T) {
 	require.NoError(t, s.Ping(t.Context()))
 	_, err = other.ExecContext(t.Context(), "ROLLBACK")
 	require.NoError(t, err)
+}
+
+// SQLite makes files beside the database also to read it. Who may not is told what to do.
+// No mode of a folder stops root: the test runs itself again as somebody else.
+func TestADatabaseInAFolderThatIsReadOnly(t *testing.T) {
+	if path := flag.Arg(0); path != "" {
+		_, err := sqlite.Open(t.Context(), path)
+		require.ErrorContains(t, err, ": run this as a user who may write to the file and its folder")
+		return
+	}
+	folder, err := os.MkdirTemp("/tmp", "nexus-read-only-") // which everybody may enter
+	require.NoError(t, err)
+	path := filepath.Join(folder, "nexus.db")
+	t.Cleanup(func() {
+		require.NoError(t, os.Chmod(folder, 0o700))
+		require.NoError(t, os.RemoveAll(folder))
+	})
+	require.NoError(t, open(t, path).Close())
+	binary, err := os.ReadFile(os.Args[0])
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "again"), binary, 0o755))
+	require.NoError(t, os.Chmod(path, 0o444))
+	require.NoError(t, os.Chmod(folder, 0o555))
+	again := exec.Command(filepath.Join(folder, "again"), "-test.run=^"+t.Name()+"$", path)
+	again.Dir = folder
+	if os.Getuid() == 0 {
+		again.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	output, err := again.CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	require.Contains(t, string(output), "PASS")
 }

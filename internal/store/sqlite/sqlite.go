@@ -85,9 +85,20 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	s := &Store{db: &db{writer: writer, reader: reader}, lock: lock, probe: probe}
 	s.Store = relational.New(s.db, dialect)
 	if err := s.setUp(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("sqlite: opening %s: %w", path, err), s.Close())
+		return nil, errors.Join(fmt.Errorf("sqlite: opening %s: %w%s", path, err, adviceFor(err)), s.Close())
 	}
 	return s, nil
+}
+
+// adviceFor returns what to do about a database that cannot be opened, after a colon; "" if
+// that is not known. With WAL a reader too needs the files beside the database, and makes
+// them (https://www.sqlite.org/wal.html#read_only_databases).
+func adviceFor(err error) string {
+	var e *sqlite.Error
+	if errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_READONLY || e.Code()&0xff == sqlite3.SQLITE_CANTOPEN) {
+		return ": run this as a user who may write to the file and its folder, which SQLite does also to read"
+	}
+	return ""
 }
 
 // setUp sets the journal mode, which a reader cannot. Of several processes that do so at
