@@ -24,6 +24,9 @@ func (s *Service) Provider(ctx context.Context, id uuid.UUID) (ProviderView, err
 		return view, nil
 	}
 	view.Location = s.creds.Locate(ref)
+	if !s.creds.Configured(ref.Backend) {
+		view.Provider.Credentials.State = credentials.Unknown // whatever was known: nobody here can look
+	}
 	if ref.Backend != credentials.Internal || s.creds.External() || s.cfg.RedactClientSecrets {
 		view.ShowCredentials = true
 		return view, nil
