@@ -88,6 +88,9 @@ func newApp(ctx context.Context, c config.Config, environ []string, log *slog.Lo
 		return nil, err
 	}
 	a.closers = append(a.closers, closer(creds.Close))
+	if err := checkNamed(ctx, db, creds, log); err != nil {
+		return nil, err
+	}
 
 	if a.listener, err = net.Listen("tcp", c.Server.ListenAddr); err != nil {
 		return nil, err

@@ -195,6 +195,20 @@ func openGCP(c config.Secrets, log *slog.Logger) (externalBackend, error) {
 	return b, nil
 }
 
+// checkNamed opens the further backends that hold the credentials of some provider. One for
+// which variables are missing is logged, and shows in GET /health/ready: the flows of those
+// providers fail, and all else goes on.
+func checkNamed(ctx context.Context, db database, creds *credentials.Service, log *slog.Logger) error {
+	named, err := db.NamedBackends(ctx)
+	for _, n := range named {
+		if n.Providers > 0 && !creds.Configured(n.Name) {
+			log.WarnContext(ctx, `a secret backend that holds credentials is not configured; "nexus-broker doctor" says what is missing`,
+				"backend", n.Name, "providers", n.Providers)
+		}
+	}
+	return err
+}
+
 // checkBackend asks the selected backend, without writing, whether it will do. A
 // refused login always ends the start; a denied or unanswered probe only if the
 // check is strict, since stored tokens can be served all the same.

@@ -49,6 +49,7 @@ const (
 	CodeNoRefreshToken      Code = "no_refresh_token"
 	CodeUpstreamError       Code = "upstream_error"
 	CodeMissingWorkspaceID  Code = "missing_workspace_id"
+	CodeDatabaseUnavailable Code = "database_unavailable"
 	CodeShuttingDown        Code = "shutting_down"
 	CodeInternal            Code = "internal_error"
 )

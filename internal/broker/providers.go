@@ -40,6 +40,9 @@ func (s *Service) ProviderWithoutValues(ctx context.Context, id uuid.UUID) (Prov
 		view.Location = s.creds.Locate(ref)
 		// Of a pair that may not fit together the values do not say so.
 		view.ShowCredentials = s.hidden(ref) || ref.State == credentials.Incomplete
+		if !s.creds.Configured(ref.Backend) {
+			view.Provider.Credentials.State = credentials.Unknown // whatever was known: nobody here can look
+		}
 	}
 	return view, nil
 }

@@ -2,12 +2,14 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nexus-broker/nexus-broker/internal/audit"
@@ -71,6 +73,41 @@ func TestReadinessWithAKeyThatDoesNotOpenEverything(t *testing.T) {
 	r := s.Ready(t.Context())
 	require.Equal(t, broker.Degraded, r.Status)
 	require.Equal(t, broker.Component{Status: "unavailable", Message: "ENCRYPTION_KEY does not open 1 of 2"}, r.EncryptionKey)
+}
+
+// A row that names a backend for which there are no variables has flows that fail: that is
+// not a broker that is well.
+func TestReadinessWithABackendThatIsNotConfigured(t *testing.T) {
+	creds := credentials.Options{
+		Backends: []credentials.Backend{{Name: credentials.Internal, Store: memory.New()}}, WriteTo: credentials.Internal,
+		Further: func(string) (credentials.Backend, error) {
+			return credentials.Backend{}, errors.New("VAULT_ADDR is not set")
+		},
+	}
+	s := readyService(t, movedAway{}, creds, broker.Config{})
+	require.Equal(t, broker.Ready, s.Ready(t.Context()).Status)
+	view, err := s.Provider(t.Context(), uuid.New())
+	require.NoError(t, err)
+	require.Equal(t, credentials.Unknown, view.Provider.Credentials.State, "whatever was known when it was moved")
+	r := s.Ready(t.Context())
+	require.Equal(t, broker.Degraded, r.Status)
+	require.Equal(t, vaultName, r.Secrets.Backend)
+	require.NotEqual(t, "ok", r.Secrets.Status)
+	require.NotContains(t, r.Secrets.Message, "VAULT_ADDR", "health is public")
+	_, err = s.Begin(t.Context(), request(uuid.New()))
+	require.NotContains(t, code(t, broker.CodeSecretBackendDenied, err).Message, "VAULT_ADDR", "the log says it")
+	require.ErrorContains(t, err, "VAULT_ADDR")
+}
+
+// movedAway is a database whose providers have their credentials in a vault.
+type movedAway struct{ quickStore }
+
+func (movedAway) Provider(_ context.Context, id uuid.UUID) (broker.Provider, error) {
+	p := broker.Provider{ID: id, Profile: broker.Profile{
+		Name: "google", AuthType: broker.AuthOAuth2, AuthURL: "https://op.test/a", TokenURL: "https://op.test/t",
+	}}
+	p.Credentials = credentials.Ref{ProviderID: id, Backend: vaultName, Key: "google", Managed: true, State: credentials.Ready, Generation: 1}
+	return p, nil
 }
 
 // standby is a database that answers and takes no writes.

@@ -50,8 +50,9 @@ func (c Config) allowedHost(host string) bool {
 // withQuery returns returnURL with the pairs in its query; a pair without a value is left
 // out. What the query has under one of their names goes. All else stays as it is, to the
 // byte, since it is another program's to understand; but what no URL may hold is escaped,
-// as a browser would. A URL that cannot be parsed any more (it was checked when it was
-// stored) gives "".
+// as a browser would. A query that is as url.Values.Encode writes it stays so with them,
+// sorted, as the existing broker has it. A URL that cannot be parsed any more (it was
+// checked when it was stored) gives "".
 func withQuery(returnURL string, pairs ...string) string {
 	u, err := url.Parse(returnURL)
 	if err != nil {
@@ -64,6 +65,16 @@ func withQuery(returnURL string, pairs ...string) string {
 		if pairs[i+1] != "" {
 			added.Set(pairs[i], pairs[i+1])
 		}
+	}
+	if q := u.Query(); q.Encode() == u.RawQuery {
+		for _, name := range names {
+			q.Del(name)
+		}
+		for name := range added {
+			q.Set(name, added.Get(name))
+		}
+		u.RawQuery = q.Encode()
+		return u.String()
 	}
 	if u.RawQuery != "" {
 		query = slices.DeleteFunc(strings.Split(u.RawQuery, "&"), func(part string) bool {

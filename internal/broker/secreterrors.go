@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
@@ -23,11 +22,11 @@ func (s *Service) secretError(ref credentials.Ref, missing Code, err error) *Err
 	where := fmt.Sprintf("%s at %s", ref.Backend, s.creds.Locate(ref))
 	switch {
 	case errors.Is(err, credentials.ErrNotAudited): // the database's fault
-		return &Error{Code: CodeInternal, Err: err, Message: "the use of the client credentials could not be recorded"}
+		return &Error{Code: CodeDatabaseUnavailable, Err: err, Message: "the use of the client credentials could not be recorded in the broker's database; try again"}
 	case errors.Is(err, credentials.ErrNotConfigured):
 		return &Error{Code: CodeSecretBackendDenied, Err: err, Message: fmt.Sprintf(
-			"the credentials are kept in %s at %s, which this broker is not configured for%s; its operator must configure that backend or register the provider anew",
-			ref.Backend, ref.Where(), reasonOf(err))}
+			"the credentials are kept in %s at %s, which this broker is not configured for; its operator must configure that backend (the broker's log says what is missing) or register the provider anew",
+			ref.Backend, ref.Where())}
 	case errors.Is(err, credentials.ErrReferenceNotAllowed):
 		return &Error{Code: CodeSecretBackendDenied, Err: err, Message: fmt.Sprintf(
 			"the reference to the credentials, %s, is not allowed any more; the broker's operator must allow it (SECRET_REF_ALLOWED_PREFIXES)", where)}
@@ -81,21 +80,4 @@ func joinPaths(paths []string) string {
 		return paths[0]
 	}
 	return paths[0] + " and " + paths[1]
-}
-
-// reasonOf says which variables a backend lacks that is not configured.
-func reasonOf(err error) string {
-	var e *credentials.NotConfiguredError
-	if !errors.As(err, &e) || e.Reason == nil {
-		return ""
-	}
-	heading, lines, listed := strings.Cut(e.Reason.Error(), "\n")
-	if !listed {
-		return " (" + heading + ")"
-	}
-	var problems []string
-	for line := range strings.Lines(lines) {
-		problems = append(problems, strings.TrimSpace(line))
-	}
-	return " (" + heading + " " + strings.Join(problems, "; ") + ")"
 }

@@ -68,6 +68,6 @@ func otherSpelling(s string) string {
 }
 
 func TestReturnURLOfTheErrors(t *testing.T) {
-	require.Equal(t, "https://a.example/x?keep=%2F&connection_id=1&status=success#frag",
+	require.Equal(t, "https://a.example/x?connection_id=1&keep=%2F&status=success#frag",
 		withQuery("https://a.example/x?keep=%2F&status=forged#frag", "status", "success", "connection_id", "1", "empty", ""))
 }

@@ -34,9 +34,14 @@ var (
 	// ErrUnstorable: a text holds a NUL byte, is not UTF-8 or is longer than its column,
 	// or an object is no valid JSON. It is the caller's input that is wrong.
 	ErrUnstorable = errors.New("the database cannot hold this text")
+	// ErrDatabaseDown: the database did not answer, or not in time, or takes nothing now, as
+	// a full disk: the same call may succeed later. What was asked for may have been done
+	// all the same, if the answer was lost.
+	ErrDatabaseDown = errors.New("the database is not available")
 	// ErrReadOnly: the database answers and takes no writes: it is a standby, or its file is
-	// write-protected. Nothing can leave the broker then, since nothing can be audited.
-	ErrReadOnly = errors.New("the database is read-only")
+	// write-protected. Nothing can leave the broker then, since nothing can be audited. It comes
+	// with ErrDatabaseDown.
+	ErrReadOnly = fmt.Errorf("the database is read-only: %w", ErrDatabaseDown)
 )
 
 // Store keeps the broker's rows. Each method is one transaction: when it returns

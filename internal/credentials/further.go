@@ -2,6 +2,8 @@ package credentials
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,6 +57,18 @@ func (all *sources) list() []*source {
 	return all.order[:len(all.order):len(all.order)]
 }
 
+// unopened returns the names of the further backends that rows name and that could not be
+// opened. It tries them again, each no sooner than find does.
+func (all *sources) unopened() []string {
+	all.opening.Lock()
+	names := slices.Sorted(maps.Keys(all.failed))
+	all.opening.Unlock()
+	return slices.DeleteFunc(names, func(name string) bool {
+		src, _ := all.find(name)
+		return src != nil
+	})
+}
+
 // find returns the named backend, opening it if it is a further one. The error says why
 // there is none.
 func (all *sources) find(name string) (*source, error) {
@@ -80,6 +94,7 @@ func (all *sources) find(name string) (*source, error) {
 		all.failed[name] = failedOpening{err, all.clock()}
 		return nil, err
 	}
+	delete(all.failed, name)
 	all.add(src)
 	return src, nil
 }

@@ -36,7 +36,15 @@ func TestAFurtherBackendIsOpenedWhenARowNamesIt(t *testing.T) {
 		require.ErrorContains(t, err, "AWS_REGION is not set")
 	}
 	require.Equal(t, 1, opened, "not at every flow")
-	require.Len(t, b.Health(t.Context()), 1)
+	require.False(t, b.Configured(ref.Backend))
+	for range 3 {
+		all := b.Health(t.Context())
+		require.Len(t, all, 2, "readiness tells of it from here on")
+		require.Equal(t, ref.Backend, all[1].Name)
+		require.Equal(t, credentials.StatusDenied, all[1].Status)
+		require.NotContains(t, all[1].Message, "AWS_REGION", "health is public")
+	}
+	require.Equal(t, 1, opened)
 	now, failure = now.Add(time.Minute), nil
 	for range 3 {
 		p, err := b.Get(t.Context(), ref)
@@ -44,5 +52,6 @@ func TestAFurtherBackendIsOpenedWhenARowNamesIt(t *testing.T) {
 		require.Equal(t, "the id", p.ClientID.Reveal())
 	}
 	require.Equal(t, 2, opened)
-	require.Len(t, b.Health(t.Context()), 2, "readiness tells of it from here on")
+	require.Len(t, b.Health(t.Context()), 2)
+	require.Equal(t, credentials.StatusOK, b.Health(t.Context())[1].Status)
 }

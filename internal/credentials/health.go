@@ -44,13 +44,15 @@ type Health struct {
 }
 
 // Health tells how the backends fare, the one that is written to first, and of the
-// further ones those that a row has named since the broker started. It costs
+// further ones those that a row has named since the broker started, at last those of them
+// that could not be opened: every flow that needs them fails. It costs
 // nothing while they answer: only a backend that has not answered for 15 s, or not
 // well, is probed, and that at most every 5 s however often Health is called.
 //
 // A probe goes on in the background, for 3 s at most. Health waits for those that it
 // has begun, but no longer than ctx: then it tells what was known before.
 func (s *Service) Health(ctx context.Context) []Health {
+	unopened := s.sources.unopened()
 	order := s.sources.list()
 	var begun []<-chan struct{}
 	for _, src := range order {
@@ -69,6 +71,10 @@ func (s *Service) Health(ctx context.Context) []Health {
 		if src != s.writeTo {
 			all = append(all, src.status())
 		}
+	}
+	for _, name := range unopened {
+		all = append(all, Health{Name: name, Status: StatusDenied, Since: s.started,
+			Message: "the credentials of some providers are kept there, and this broker is not configured for it; its operator must configure it"})
 	}
 	return all
 }
@@ -109,6 +115,9 @@ func (src *source) status() Health {
 	switch status {
 	case StatusUnavailable:
 		h.Message = "the secret backend does not answer; stored tokens are served all the same"
+		if src.name == Internal {
+			h.Message = "the broker's database, which holds the credentials, does not answer or takes no writes"
+		}
 	case StatusDenied:
 		h.Message = "the secret backend refuses the broker's login or the rights it needs; its administrator must grant them"
 	}

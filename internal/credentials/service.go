@@ -78,6 +78,7 @@ type Service struct {
 	log              *slog.Logger
 	now              func() time.Time
 	clock            func() time.Duration // the time since the service began
+	started          time.Time
 
 	mu      sync.Mutex // guards closed, and running against it
 	closed  bool
@@ -101,6 +102,7 @@ func New(o Options) (*Service, error) {
 		recorder:  o.Audit, metrics: o.Metrics, log: o.Logger,
 	}
 	s.now, s.clock = clocks(o.Now)
+	s.started = s.now()
 	s.life, s.stop = context.WithCancel(context.Background())
 	for _, b := range o.Backends {
 		src := newSource(b, s.now())
@@ -175,6 +177,13 @@ func (s *Service) External() bool { return s.writeTo.external }
 
 // ReadOnly reports whether the broker must not write credentials.
 func (s *Service) ReadOnly() bool { return s.readOnly }
+
+// Configured reports whether the broker can use the named backend, which it opens if it is
+// a further one. One that it cannot use, and that rows name, shows in Health from then on.
+func (s *Service) Configured(backend string) bool {
+	src, _ := s.sources.find(backend)
+	return src != nil
+}
 
 // Locate returns where the credentials of ref lie, as a person would look them up;
 // the key if the backend cannot tell or is not configured.

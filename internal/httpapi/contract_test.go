@@ -167,6 +167,30 @@ func TestUnknownErrorsAreInternal(t *testing.T) {
 	}
 }
 
+// A database that is down is no fault of the request, and passes.
+func TestDatabaseThatIsDown(t *testing.T) {
+	for name, err := range map[string]error{
+		"as the store says it": fmt.Errorf("reading s3cret: %w", broker.ErrDatabaseDown),
+		"on the way":           &broker.Error{Code: broker.CodeInternal, Message: "could not be recorded", Err: broker.ErrDatabaseDown},
+		"read-only":            fmt.Errorf("s3cret: %w", broker.ErrReadOnly),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t, httpapi.Options{Broker: &stub{err: err}})
+			for _, path := range []string{"/providers", "/connections/" + someID + "/token", "/audit"} {
+				answer := c.get(path)
+				answer.requireError(t, 503, "database_unavailable")
+				require.Equal(t, "5", answer.Header.Get("Retry-After"))
+				require.NotContains(t, answer.body, "s3cret")
+			}
+			require.Len(t, c.log.lines(t, "request failed"), 3)
+		})
+	}
+	// Where it is a backend that failed because of it, the backend is named, as everywhere.
+	c := newClient(t, httpapi.Options{Broker: &stub{err: &broker.Error{
+		Code: broker.CodeSecretBackendUnavailable, Message: "internal does not answer", Err: broker.ErrDatabaseDown}}})
+	c.get("/providers/"+someID).requireError(t, 503, "secret_backend_unavailable")
+}
+
 func TestPanicsAreAnswered(t *testing.T) {
 	for name, value := range map[string]any{
 		"an error":  errors.New("s3cret"),

@@ -96,6 +96,7 @@ var statuses = map[broker.Code]int{
 	broker.CodeNoRefreshToken:      http.StatusBadRequest,
 	broker.CodeUpstreamError:       http.StatusBadGateway,
 	broker.CodeMissingWorkspaceID:  http.StatusBadRequest,
+	broker.CodeDatabaseUnavailable: http.StatusServiceUnavailable,
 	broker.CodeShuttingDown:        http.StatusServiceUnavailable,
 	broker.CodeInternal:            http.StatusInternalServerError,
 }
@@ -154,7 +155,15 @@ func (a *api) answerFailure(w http.ResponseWriter, r *http.Request, e *broker.Er
 // describe returns err as the caller shall see it, and its status.
 func describe(err error) (*broker.Error, int) {
 	var e *broker.Error
-	if !errors.As(err, &e) {
+	known := errors.As(err, &e)
+	if (!known || e.Code == broker.CodeInternal) && errors.Is(err, broker.ErrDatabaseDown) {
+		down := databaseUnavailable(err)
+		if known {
+			down.ReturnURL = e.ReturnURL
+		}
+		return down, statuses[down.Code]
+	}
+	if !known {
 		return internalError(), http.StatusInternalServerError
 	}
 	status, ok := statuses[e.Code]
@@ -162,6 +171,15 @@ func describe(err error) (*broker.Error, int) {
 		return internalError(), http.StatusInternalServerError
 	}
 	return e, status
+}
+
+// databaseUnavailable tells a caller that the same request may succeed later.
+func databaseUnavailable(err error) *broker.Error {
+	message := "the broker's database does not answer; try again"
+	if errors.Is(err, broker.ErrReadOnly) {
+		message = "the broker's database is read-only; try again when its operator has mended that"
+	}
+	return &broker.Error{Code: broker.CodeDatabaseUnavailable, Message: message}
 }
 
 func internalError() *broker.Error {

@@ -114,6 +114,9 @@ func (k *Keys) publish() int {
 	return len(active)
 }
 
+// none reports whether no key is in force, so that every call is refused.
+func (k *Keys) none() bool { return len(*k.active.Load()) == 0 }
+
 func lesser(a, b Role) Role {
 	for _, r := range []Role{Auditor, Agent} {
 		if a == r || b == r {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/nexus-broker/nexus-broker/internal/broker"
 	"github.com/nexus-broker/nexus-broker/internal/httpapi"
 	"github.com/nexus-broker/nexus-broker/secret"
 )
@@ -122,7 +123,9 @@ func watched(t *testing.T, content string) (c *client, file string, log *logBuff
 	done := make(chan struct{})
 	go func() { keys.Watch(ctx, 5*time.Millisecond); close(done) }()
 	t.Cleanup(func() { cancel(); <-done })
-	return newClient(t, httpapi.Options{Broker: &stub{}, Keys: keys}), file, log
+	well := broker.Component{Status: "ok"}
+	domain := &stub{ready: broker.Readiness{Status: broker.Ready, Database: well, Secrets: well}}
+	return newClient(t, httpapi.Options{Broker: domain, Keys: keys}), file, log
 }
 
 func (c *client) eventually(key string, status int) {
@@ -181,8 +184,13 @@ func TestKeyFileThatIsGone(t *testing.T) {
 			c.eventually("one", 403)
 			require.Equal(t, 401, c.as("").get("/providers").StatusCode)
 			require.Contains(t, log.String(), "no API key is left")
+			ready := c.as("").get("/health/ready")
+			require.Equal(t, 200, ready.StatusCode)
+			require.Contains(t, ready.body, `"status":"degraded"`)
+			require.Contains(t, ready.body, `"api_keys":{"status":"unavailable"`)
 			writeFile(t, file, "one\n")
 			c.eventually("one", 200)
+			require.NotContains(t, c.as("").get("/health/ready").body, "api_keys")
 		})
 	}
 }

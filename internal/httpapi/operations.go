@@ -59,6 +59,7 @@ func (a *api) ready(w http.ResponseWriter, r *http.Request) error {
 		Database      component  `json:"database"`
 		SecretBackend component  `json:"secret_backend"`
 		EncryptionKey *component `json:"encryption_key,omitempty"` // if something is wrong with it
+		APIKeys       *component `json:"api_keys,omitempty"`       // if there is none
 	}
 	state := a.Broker.Ready(r.Context())
 	status := http.StatusOK
@@ -72,6 +73,12 @@ func (a *api) ready(w http.ResponseWriter, r *http.Request) error {
 	if state.EncryptionKey.Status != "" {
 		key := view(state.EncryptionKey)
 		all.EncryptionKey = &key
+	}
+	if a.Keys != nil && a.Keys.none() {
+		all.APIKeys = &component{Status: "unavailable", Message: "no API key is left: every call is refused; put one into the file of keys"}
+		if state.Status == broker.Ready {
+			state.Status = broker.Degraded
+		}
 	}
 	return writeJSON(w, status, struct {
 		Status     broker.ReadyStatus `json:"status"`

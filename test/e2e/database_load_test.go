@@ -155,7 +155,7 @@ func (x *loaded) repeat(method, path string, got func(token string)) {
 		case resp.StatusCode == http.StatusOK:
 			x.good.Add(1)
 			got(a.text("access_token"))
-		case resp.StatusCode == http.StatusInternalServerError && a.text("error") == "internal_error":
+		case resp.StatusCode == http.StatusServiceUnavailable && a.text("error") == "database_unavailable":
 			x.failed.Add(1)
 		default:
 			x.t.Errorf("%s %s: %s %s", method, path, resp.Status, body)

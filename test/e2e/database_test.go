@@ -37,12 +37,15 @@ func TestDatabaseRestarts(t *testing.T) {
 		b.call("POST", "/providers", map[string]any{"profile": profilePair("another", "x")}),
 		b.call("PATCH", "/providers/"+provider, map[string]any{"description": "x"}), b.call("GET", "/audit", nil),
 	} {
-		a.want(500, "internal_error")
+		a.want(503, "database_unavailable")
+		require.Equal(t, "5", a.Header.Get("Retry-After"))
 	}
 	require.Equal(t, 0, op.CountGrant("refresh_token"), "no token may be rotated that cannot be stored")
 	ready := b.send("GET", "/health/ready", nil, nil).want(503).object()
 	require.Equal(t, "unavailable", ready["status"])
-	require.Equal(t, "unavailable", ready["components"].(map[string]any)["database"].(map[string]any)["status"])
+	components := ready["components"].(map[string]any)
+	require.Equal(t, "unavailable", components["database"].(map[string]any)["status"])
+	require.NotContains(t, components["secret_backend"].(map[string]any)["message"], "served", "the backend is that database")
 	b.send("GET", "/health", nil, nil).want(200)
 	b.send("GET", "/metrics", nil, nil).want(200)
 
@@ -129,7 +132,7 @@ func TestDatabaseAwayAtARegistration(t *testing.T) {
 		_, _ = w.Write(rec.Body.Bytes())
 	}), writes("client_secret"))
 	body := map[string]any{"profile": profilePair("cut", "old")}
-	b.call("POST", "/providers", body).want(500, "internal_error")
+	b.call("POST", "/providers", body).want(503)
 	cluster.Start(t)
 	eventually(t, "the database is back", func() bool { return b.call("GET", "/providers", nil).Status == 200 })
 	b.call("GET", "/providers/by-name/cut", nil).want(404)

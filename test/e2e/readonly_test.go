@@ -48,6 +48,7 @@ func (b *process) readOnly(t *testing.T, connection, server string) {
 	ready := b.send("GET", "/health/ready", nil, nil).want(503).object()
 	require.Equal(t, "unavailable", ready["status"])
 	require.Contains(t, ready["components"].(map[string]any)["database"].(map[string]any)["message"], "read-only")
+	require.Contains(t, b.token(connection).want(503, "database_unavailable").text("message"), "read-only")
 
 	c := newCanary()
 	c.protect("API key", apiKey)

@@ -205,7 +205,8 @@ func TestStartWithoutVault(t *testing.T) {
 	v := newProxiedVault(t, nil)
 	op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
 	b := start(t, v.world.env)
-	connection := b.connect(b.register(op, "flow", client).id)
+	provider := b.register(op, "flow", client).id
+	connection := b.connect(provider)
 	b.stop()
 	require.NoError(t, b.err)
 	v.proxy.Down()
@@ -228,10 +229,15 @@ func TestStartWithoutVault(t *testing.T) {
 	// If it is not configured any more it is not looked for anywhere else.
 	b.stop()
 	b = start(t, v.world.env.with(env{"SECRET_BACKEND": "internal", "VAULT_ADDR": "", "VAULT_TOKEN": ""}))
+	ready := b.send("GET", "/health/ready", nil, nil).want(200).object()
+	require.Equal(t, "degraded", ready["status"], "also before any flow has met it")
+	require.Equal(t, "hashicorp-vault", ready["components"].(map[string]any)["secret_backend"].(map[string]any)["backend"])
+	require.Equal(t, "unknown", b.call("GET", "/providers/"+provider, nil).want(200).object()["credentials"].(map[string]any)["state"])
 	b.token(connection).want(200)
 	a := b.refresh(connection).want(502, "secret_backend_denied")
 	require.Contains(t, a.text("message"), "hashicorp-vault")
-	require.Contains(t, a.text("message"), "VAULT_ADDR")
+	require.NotContains(t, a.text("message"), "VAULT_", "what the operator has set is for the log")
+	require.Contains(t, b.log.String(), "VAULT_ADDR is not set")
 	c.checkBroker(t, b)
 }
 

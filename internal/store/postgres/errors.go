@@ -21,9 +21,10 @@ const (
 
 	readOnlyTransaction = "25006"
 
-	classConnectionException  = "08"
-	classDataException        = "22"
-	classOperatorIntervention = "57P" // the server shuts down or starts
+	classConnectionException   = "08"
+	classDataException         = "22"
+	classInsufficientResources = "53"
+	classOperatorIntervention  = "57P" // the server shuts down or starts
 )
 
 // translate returns err as relational.DB promises it.
@@ -33,10 +34,16 @@ func translate(ctx context.Context, err error) error {
 	}
 	var pg *pgconn.PgError
 	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("postgres: %w: %w: %w", broker.ErrDatabaseDown, err, ctx.Err())
 	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
 		return fmt.Errorf("postgres: %w: %w", err, ctx.Err())
+	case ctx.Err() != nil:
+		return err
 	case isReadOnly(err) && !errors.Is(err, broker.ErrReadOnly):
 		return fmt.Errorf("%w (%w)", broker.ErrReadOnly, err)
+	case isDown(err):
+		return fmt.Errorf("postgres: %w: %w", broker.ErrDatabaseDown, err)
 	case !errors.As(err, &pg):
 		return err
 	case pg.Code == uniqueViolation && pg.TableName == "provider_profiles" && !strings.HasSuffix(pg.ConstraintName, "_pkey"):
@@ -67,6 +74,17 @@ func broken(err error) bool {
 		return strings.HasPrefix(pg.Code, classConnectionException) || strings.HasPrefix(pg.Code, classOperatorIntervention)
 	}
 	return pgconn.SafeToRetry(err) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// isDown reports whether err says nothing of what was asked for, only that the server
+// cannot be reached, or cannot do it now.
+func isDown(err error) bool {
+	var pg *pgconn.PgError
+	var connect *pgconn.ConnectError
+	if errors.As(err, &pg) && strings.HasPrefix(pg.Code, classInsufficientResources) {
+		return true
+	}
+	return broken(err) && !isReadOnly(err) || errors.As(err, &connect)
 }
 
 // notDone reports whether a change whose connection broke was certainly not made: it

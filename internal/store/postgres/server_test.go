@@ -87,7 +87,8 @@ func TestAnOutageEndsWithTheServersReturn(t *testing.T) {
 	_, err := s.ReadToken(t.Context(), connection, retrieved(t.Context(), connection))
 	require.Error(t, err)
 	require.NotErrorIs(t, err, broker.ErrNoRow)
-	require.Error(t, s.Ping(t.Context()))
+	require.ErrorIs(t, err, broker.ErrDatabaseDown)
+	require.ErrorIs(t, s.Ping(t.Context()), broker.ErrDatabaseDown)
 	cluster.Start(t)
 	require.NoError(t, s.Ping(t.Context()))
 	_, err = s.ReadToken(t.Context(), connection, retrieved(t.Context(), connection))
@@ -117,6 +118,7 @@ func TestWaitingForALockEndsWithTheContextOrTheCallTimeout(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	_, err = s.BeginOp(t.Context(), provider, op, time.Now(), false)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorIs(t, err, broker.ErrDatabaseDown)
 	_, err = other.Exec(t.Context(), "ROLLBACK")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -162,6 +163,10 @@ func (l list) Scan(v any) error {
 	return fmt.Errorf("a %T where a list was expected", v)
 }
 
+// down are the primary codes of failures that may pass (https://www.sqlite.org/rescode.html):
+// somebody else writes for too long, the disk is full or fails.
+var down = []int{sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+
 // translate returns err as relational.DB promises it.
 func translate(ctx context.Context, err error) error {
 	if err == nil {
@@ -169,12 +174,16 @@ func translate(ctx context.Context, err error) error {
 	}
 	var e *sqlite.Error
 	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("sqlite: %w: %w: %w", broker.ErrDatabaseDown, err, ctx.Err())
 	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
 		return fmt.Errorf("sqlite: %w: %w", err, ctx.Err())
 	case !errors.As(err, &e):
 		return err
 	case e.Code()&0xff == sqlite3.SQLITE_READONLY:
 		return fmt.Errorf("%w (%w)", broker.ErrReadOnly, err)
+	case slices.Contains(down, e.Code()&0xff):
+		return fmt.Errorf("sqlite: %w: %w", broker.ErrDatabaseDown, err)
 	case e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE && strings.Contains(e.Error(), "provider_profiles.name"):
 		return fmt.Errorf("%w (%w)", broker.ErrDuplicateName, err)
 	}

@@ -146,7 +146,9 @@ func TestWaitingForTheWriterEndsWithTheContext(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	require.ErrorIs(t, s.Record(ctx, event(t)), context.DeadlineExceeded)
+	err = s.Record(ctx, event(t))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorIs(t, err, broker.ErrDatabaseDown)
 	_, err = broker.All(s.AuditEvents(t.Context(), audit.Filter{})) // readers do not wait
 	require.NoError(t, err)
 	_, err = conn.ExecContext(t.Context(), "ROLLBACK")
@@ -173,6 +175,7 @@ func TestAFullDiskIsAnErrorAndPasses(t *testing.T) {
 		require.Less(t, stored, 10_000, "the limit is never met")
 	}
 	require.ErrorContains(t, full, "full")
+	require.ErrorIs(t, full, broker.ErrDatabaseDown)
 	events, err := broker.All(s.AuditEvents(t.Context(), audit.Filter{}))
 	require.NoError(t, err)
 	require.Len(t, events, stored, "all or none")
