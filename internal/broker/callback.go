@@ -117,6 +117,9 @@ func (s *Service) withReturnURL(err error, conn Connection, cb Callback) error {
 	}
 	if !errors.As(err, &e) {
 		e = &Error{Code: CodeInternal, Message: "the consent could not be completed", Err: err}
+		if errors.Is(err, ErrDatabaseDown) {
+			e.Code, e.Message = CodeDatabaseUnavailable, "the broker's database does not answer; try again"
+		}
 	}
 	providerError := oauthCode(err)
 	if cb.Error != "" {

@@ -62,3 +62,31 @@ func TestAConsentIsLookedUpAfterItsTime(t *testing.T) {
 		require.Len(t, h.revokedAtProvider(), 2, "the tokens are of no use")
 	})
 }
+
+// unclaimed is a store whose database is down when a consent is to be claimed.
+type unclaimed struct {
+	broker.Store
+	down bool
+}
+
+func (u *unclaimed) ClaimConsent(ctx context.Context, id uuid.UUID, issued, now time.Time) (broker.Connection, error) {
+	if u.down {
+		return broker.Connection{}, broker.ErrDatabaseDown
+	}
+	return u.Store.ClaimConsent(ctx, id, issued, now)
+}
+
+// A browser whose callback meets a database that is down comes back with that reason, and
+// its consent can be tried again.
+func TestACallbackWhileTheDatabaseIsDown(t *testing.T) {
+	u := &unclaimed{down: true}
+	h := newHouse(t, options{wrap: func(s broker.Store) broker.Store { u.Store = s; return u }})
+	c := h.begin(h.register("google"))
+	answer := h.agree(c)
+	_, err := h.Complete(t.Context(), answer)
+	e := code(t, broker.CodeDatabaseUnavailable, err)
+	require.Contains(t, e.ReturnURL, "error=database_unavailable")
+	u.down = false
+	_, err = h.Complete(t.Context(), answer)
+	require.NoError(t, err)
+}
