@@ -43,16 +43,16 @@ func TestReadOnlyDatabase(t *testing.T) {
 }
 
 // readOnly checks what is said of a broker whose database is read-only.
-func (b *process) readOnly(t *testing.T, connection, server string) {
+func (p *process) readOnly(t *testing.T, connection, server string) {
 	t.Helper()
-	ready := b.send("GET", "/health/ready", nil, nil).want(503).object()
+	ready := p.send("GET", "/health/ready", nil, nil).want(503).object()
 	require.Equal(t, "unavailable", ready["status"])
 	require.Contains(t, ready["components"].(map[string]any)["database"].(map[string]any)["message"], "read-only")
-	require.Contains(t, b.token(connection).want(503, "database_unavailable").text("message"), "read-only")
+	require.Contains(t, p.token(connection).want(503, "database_unavailable").text("message"), "read-only")
 
 	c := newCanary()
 	c.protect("API key", apiKey)
-	found := doctor(t, c, b.env, 1)
+	found := doctor(t, c, p.env, 1)
 	require.Regexp(t, "^ok: "+server, found["database connection"])
 	require.Regexp(t, "^fail: the database is read-only: .*: let ", found["database writes"])
 	for check := range found {
@@ -88,7 +88,7 @@ func protect(t *testing.T, path string, version byte) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	require.NoError(t, err)
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	_, err = f.WriteAt([]byte{version}, 18)
 	require.NoError(t, err)
 }
