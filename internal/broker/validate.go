@@ -135,7 +135,7 @@ func (p Profile) validateURLs(stored *Profile) *Error {
 		{"token_url", p.TokenURL, stored.TokenURL, oauth.CheckEndpoint},
 		{"issuer", p.Issuer, stored.Issuer, oauth.CheckIssuer},
 		{"revocation_url", p.RevocationURL, stored.RevocationURL, oauth.CheckEndpoint},
-		{"api_base_url", p.APIBaseURL, stored.APIBaseURL, oauth.CheckEndpoint},
+		{"api_base_url", p.APIBaseURL, stored.APIBaseURL, oauth.CheckBaseURL},
 	} {
 		if u.is == "" || u.is == u.was {
 			continue

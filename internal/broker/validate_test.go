@@ -34,6 +34,12 @@ func TestURLsThatNoFlowCallsAreRefused(t *testing.T) {
 		if name == "issuer" {
 			refused = append(refused[:len(refused):len(refused)], "https://op.example/?a=b", "https://op.example/"+strings.Repeat("a", 2048))
 		}
+		if name == "api_base_url" { // a text for agents, which captured credentials may be tried out at
+			refused = []string{"https://u:hunter2@op.example/", "http://hunter2@op.example:port", "//u:hunter2@{tenant}.example#"}
+			for _, fine := range []string{"https://{tenant}.example/x@y", "op.example", "';--", "https://"} {
+				require.NoError(t, h.PatchProvider(t.Context(), id, broker.ProfileInput{APIBaseURL: broker.Given(fine)}), fine)
+			}
+		}
 		for _, u := range refused {
 			in := h.profile("another")
 			*f.in(&in) = broker.Given(u)

@@ -3,6 +3,7 @@ package oauth
 import (
 	"errors"
 	"net/url"
+	"strings"
 )
 
 // CheckEndpoint returns nil if the Client can call raw: an absolute http or https URL
@@ -20,6 +21,18 @@ func CheckEndpoint(raw string) error {
 func CheckIssuer(raw string) error {
 	if reason := issuerReason(raw); reason != "" {
 		return errors.New(reason)
+	}
+	return nil
+}
+
+// CheckBaseURL is the rule for the base URL of a provider's API, which is first of all a
+// text for agents, as "https://{tenant}.example": it only holds no user information,
+// which would be a credential that everybody sees.
+func CheckBaseURL(raw string) error {
+	_, rest, found := strings.Cut(raw, "//")
+	if authority := strings.FieldsFunc(rest, func(r rune) bool { return strings.ContainsRune("/?#", r) }); found &&
+		len(authority) > 0 && strings.Contains(authority[0], "@") {
+		return errors.New("contains user information")
 	}
 	return nil
 }

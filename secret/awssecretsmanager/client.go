@@ -155,10 +155,12 @@ func newRetryer() aws.RetryerV2 {
 }
 
 // attempts is the retryer of one call. It does not begin a wait that the call's deadline
-// would cut short, so that the reason for the wait is reported and not the deadline.
+// is likely to cut short, and of one that is cut short it knows the reason, so that this
+// is reported and not the deadline.
 type attempts struct {
 	aws.RetryerV2
 	deadline time.Time
+	reason   error // why the last attempt has failed; nil while one is under way
 }
 
 // errHeldBack: the adaptive mode has let no attempt pass, because AWS has throttled so
@@ -170,7 +172,10 @@ func (a *attempts) GetAttemptToken(ctx context.Context) (func(error) error, erro
 	most, cancel := context.WithDeadline(ctx, a.deadline.Add(-time.Until(a.deadline)/10))
 	defer cancel()
 	release, err := a.RetryerV2.GetAttemptToken(most)
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err == nil:
+		a.reason = nil
+	case ctx.Err() == nil:
 		err = errHeldBack
 	}
 	return release, err
@@ -181,6 +186,7 @@ func (a *attempts) IsErrorRetryable(err error) bool {
 	if !a.RetryerV2.IsErrorRetryable(err) {
 		return false
 	}
+	a.reason = err
 	wait := maxBackoff / 2
 	if after, ok := retryAfter(err); ok {
 		wait = after
@@ -193,7 +199,8 @@ type request[In, Out any] func(context.Context, *In, ...func(*secretsmanager.Opt
 
 // call makes one request, with the SDK's retries, and once more with new credentials if
 // AWS does not accept those that it was made with. ctx has a deadline (see run). The
-// error is errEnded or a *failure.
+// error is a *failure, or wraps errEnded, with the *failure that was being waited out if
+// no attempt was under way.
 func call[In, Out any](ctx context.Context, b *AWSBackend, do request[In, Out], in *In) (*Out, error) {
 	out, err := callOnce(ctx, b, do, in)
 	if errors.Is(err, secret.ErrLogin) && b.dropCredentials(err) {
@@ -207,11 +214,13 @@ func callOnce[In, Out any](ctx context.Context, b *AWSBackend, do request[In, Ou
 		return nil, errEnded
 	}
 	deadline, _ := ctx.Deadline()
-	a := &attempts{b.retryer, deadline}
+	a := &attempts{RetryerV2: b.retryer, deadline: deadline}
 	out, err := do(ctx, in, func(o *secretsmanager.Options) { o.Retryer = a })
 	switch {
 	case err == nil:
 		return out, nil
+	case ended(ctx) != nil && a.reason != nil:
+		return nil, errors.Join(errEnded, failed(a.reason, b))
 	case ended(ctx) != nil:
 		return nil, errEnded
 	}

@@ -50,6 +50,9 @@ func (b *AWSBackend) run(ctx context.Context, act action, f func(context.Context
 		if outer := ended(ctx); outer != nil {
 			return act.wrap(outer)
 		}
+		if reason := (*failure)(nil); errors.As(err, &reason) {
+			return act.wrap(reason)
+		}
 		return act.wrap(fmt.Errorf("%w: no answer within %s: check the network and the endpoint", secret.ErrUnavailable, b.timeout))
 	}
 	return act.wrap(err)

@@ -75,7 +75,7 @@ func TestFaultsAndRecovery(t *testing.T) {
 			require.NoError(t, b.Set(t.Context(), "a/b", "before"))
 			require.NoError(t, b.Set(t.Context(), "a/c", "before"))
 			impatient := b
-			if timeout, limited := map[string]time.Duration{"hang": time.Second, "throttled": 3 * time.Second}[name]; limited {
+			if timeout, limited := map[string]time.Duration{"hang": time.Second, "throttled": 2 * time.Second}[name]; limited {
 				impatient = open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{Timeout: timeout})
 			}
 			fault.begin(s)
