@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -223,24 +222,21 @@ type closedWorld struct {
 
 // worlds are all combinations that the flow must work in.
 func worlds(t *testing.T) []closedWorld {
-	vault := sync.OnceValue(func() *servers.VaultServer {
-		v := servers.Vault(t)
-		v.MountKV("kv1", 1)
-		return v
-	})
-	cluster := sync.OnceValue(func() *servers.Cluster { return servers.PostgresCluster(t) }) // of its own: all that it writes is searched
-	postgres := func(t *testing.T) world { return postgresWorld(t, cluster()) }
-	token := func(policy string) env { return env{"VAULT_TOKEN": vault().Token([]string{policy}, nil)} }
+	cluster := servers.PostgresCluster(t) // of its own: all that it writes is searched
+	postgres := func(t *testing.T) world { return postgresWorld(t, cluster) }
+	vault := servers.Vault(t)
+	vault.MountKV("kv1", 1)
+	token := func(policy string) env { return env{"VAULT_TOKEN": vault.Token([]string{policy}, nil)} }
 	approle := func(policy string) env {
-		roleID, secretID := vault().AppRole("nexus", []string{policy}, nil)
+		roleID, secretID := vault.AppRole("nexus", []string{policy}, nil)
 		return env{"VAULT_AUTH_METHOD": "approle", "VAULT_ROLE_ID": roleID, "VAULT_SECRET_ID": secretID}
 	}
 	// Each has the policy that doctor prints, and no other right.
 	least := func(name, mount string, version int, database func(*testing.T) world, login func(policy string) env) closedWorld {
 		return closedWorld{name, func(t *testing.T) world {
 			fixed := env{"VAULT_KV_VERSION": strconv.Itoa(version)}
-			w := vaultWorld(database(t), name, vault(), mount, version, fixed)
-			w = underPrintedPolicy(t, w, vault(), strings.ReplaceAll(strings.ToLower(name), " ", "-"), login)
+			w := vaultWorld(database(t), name, vault, mount, version, fixed)
+			w = underPrintedPolicy(t, w, vault, strings.ReplaceAll(strings.ToLower(name), " ", "-"), login)
 			w.env = w.env.with(env{"VAULT_KV_VERSION": ""}) // which is found out
 			return w
 		}}
