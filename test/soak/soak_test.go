@@ -105,12 +105,13 @@ func TestRecorderKnowsWhatABrokerDidNotHear(t *testing.T) {
 	require.NoError(t, rec.listen())
 	defer rec.close()
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { <-asked; cancel(); close(answer) }()
+	go func() { <-asked; cancel() }()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, rec.url()+"/token", strings.NewReader(url.Values{"refresh_token": {"r1"}}.Encode()))
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	_, err = http.DefaultClient.Do(r)
 	require.ErrorIs(t, err, context.Canceled)
+	close(answer)
 	require.Eventually(t, func() bool { return book.number("a2") == 2 }, 30*time.Second, 10*time.Millisecond)
 }
 
