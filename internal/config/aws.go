@@ -43,10 +43,11 @@ func awsVariables() []variable {
 	}
 }
 
-// matching stores a text that matches the whole of a pattern.
+// matching stores a text that matches the whole of a pattern, which costs nothing where
+// the variable is not set.
 func matching(field func(*Config) *string, pattern, wrong string) setter {
-	whole := regexp.MustCompile(`^(?:` + pattern + `)$`)
 	return func(c *Config, text string) *Problem {
+		whole := regexp.MustCompile(`^(?:` + pattern + `)$`)
 		if !whole.MatchString(text) {
 			return invalid(wrong, "")
 		}

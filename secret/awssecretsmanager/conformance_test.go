@@ -104,7 +104,7 @@ func TestConformance(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			// One after the other: the suite's own concurrency is load enough for two cores.
+			t.Parallel()
 			s := awsserver.Start(t, awsserver.WithLag(cfg.lag))
 			s.AddKey(key)
 			s.AddRole(awsserver.Role{ARN: role, ExternalID: "nexus-4711"})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,26 +27,37 @@ func only(t *testing.T, err, want error, what string) {
 	}
 }
 
-// everyCall runs each method and hands its error to check.
+// everyCall runs each method, all at once, and hands its error to check.
 func everyCall(t *testing.T, b *awssecretsmanager.AWSBackend, check func(op string, err error)) {
 	t.Helper()
 	ctx := t.Context()
-	_, get := b.Get(ctx, "a/b")
-	_, read := b.Read(ctx, "a/b")
-	_, create := b.Create(ctx, "a/new", "canary-value", "o")
-	_, replace := b.Replace(ctx, "a/new", "canary-value", "o", "")
-	_, ref := b.ReadReference(ctx, secret.Reference{Path: "nexus/providers/a/b"})
-	check("Get", get)
-	check("Read", read)
-	check("Create", create)
-	check("Replace", replace)
-	check("Set", b.Set(ctx, "a/new", "canary-value"))
-	check("Delete", b.Delete(ctx, "a/new"))
-	check("RemoveVersion", b.RemoveVersion(ctx, "a/new", "1"))
-	check("Probe", b.Probe(ctx, secret.ReadWrite))
-	check("ReadReference", ref)
-	for _, o := range b.ReadBatch(ctx, []string{"a/b", "a/c"}) {
-		check("ReadBatch", o.Err)
+	var calls sync.WaitGroup
+	results := make(chan func(), 16)
+	call := func(op string, run func() error) {
+		calls.Go(func() {
+			err := run()
+			results <- func() { check(op, err) }
+		})
+	}
+	call("Get", func() error { _, err := b.Get(ctx, "a/b"); return err })
+	call("Read", func() error { _, err := b.Read(ctx, "a/b"); return err })
+	call("Create", func() error { _, err := b.Create(ctx, "a/new", "canary-value", "o"); return err })
+	call("Replace", func() error { _, err := b.Replace(ctx, "a/newer", "canary-value", "o", ""); return err })
+	call("Set", func() error { return b.Set(ctx, "a/newest", "canary-value") })
+	call("Delete", func() error { return b.Delete(ctx, "a/old") })
+	call("RemoveVersion", func() error { return b.RemoveVersion(ctx, "a/new", "1") })
+	call("Probe", func() error { return b.Probe(ctx, secret.ReadWrite) })
+	call("ReadReference", func() error {
+		_, err := b.ReadReference(ctx, secret.Reference{Path: "nexus/providers/a/b"})
+		return err
+	})
+	for at := range 2 {
+		call("ReadBatch", func() error { return b.ReadBatch(ctx, []string{"a/b", "a/c"})[at].Err })
+	}
+	calls.Wait()
+	close(results)
+	for check := range results {
+		check()
 	}
 }
 

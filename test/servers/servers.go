@@ -10,6 +10,7 @@ package servers
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -23,8 +24,12 @@ import (
 )
 
 // Main runs the tests of a package and stops the servers that they started. Call it
-// from TestMain: os.Exit(servers.Main(m)).
+// from TestMain: os.Exit(servers.Main(m)). The tests of such a package wait more than
+// they compute, so six run at a time where -parallel says nothing else.
 func Main(m *testing.M) int {
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	running.stop()
 	return code
