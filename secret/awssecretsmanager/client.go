@@ -129,8 +129,10 @@ type credentialsError struct {
 func (e *credentialsError) Error() string { return "retrieving " + e.what }
 func (e *credentialsError) Unwrap() error { return e.err }
 
-// newRetryer returns the SDK's adaptive retryer, which slows down when AWS throttles.
-// To the SDK LimitExceededException is throttling; to Secrets Manager it is a quota.
+// newRetryer returns the SDK's standard retryer. Its adaptive one would go on holding
+// calls back after throttling that has passed: it allows no more than twice what it has
+// measured, and a broker reads little for hours and then much at once. To the SDK
+// LimitExceededException is throttling; to Secrets Manager it is a quota.
 func newRetryer() aws.RetryerV2 {
 	codes := map[string]struct{}{}
 	for code := range retry.DefaultThrottleErrorCodes {
@@ -138,47 +140,36 @@ func newRetryer() aws.RetryerV2 {
 			codes[code] = struct{}{}
 		}
 	}
-	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts, o.MaxBackoff = maxAttempts, maxBackoff
+		// A budget that many callers share would make one of them fail for the others.
+		o.RateLimiter = ratelimit.None
 		o.Throttles = []retry.IsErrorThrottle{retry.ThrottleErrorCode{Codes: codes}}
-		o.StandardOptions = append(o.StandardOptions, func(o *retry.StandardOptions) {
-			o.MaxAttempts, o.MaxBackoff = maxAttempts, maxBackoff
-			// A budget that many callers share would make one of them fail for the others.
-			o.RateLimiter = ratelimit.None
-			o.Retryables = []retry.IsErrorRetryable{
-				retry.NoRetryCanceledError{}, retry.RetryableError{}, retry.RetryableConnectionError{},
-				retry.RetryableHTTPStatusCode{Codes: retry.DefaultRetryableHTTPStatusCodes},
-				retry.RetryableErrorCode{Codes: retry.DefaultRetryableErrorCodes},
-				retry.RetryableErrorCode{Codes: codes},
-			}
-		})
+		o.Retryables = []retry.IsErrorRetryable{
+			retry.NoRetryCanceledError{}, retry.RetryableError{}, retry.RetryableConnectionError{},
+			retry.RetryableHTTPStatusCode{Codes: retry.DefaultRetryableHTTPStatusCodes},
+			retry.RetryableErrorCode{Codes: retry.DefaultRetryableErrorCodes},
+			retry.RetryableErrorCode{Codes: codes},
+		}
 	})
 }
 
-// attempts is the retryer of one call. It does not begin a wait that the call's deadline
-// is likely to cut short, and of one that is cut short it knows the reason, so that this
-// is reported and not the deadline.
+// attempts is the retryer of one call. It leaves time for an attempt after each wait,
+// and of a wait that is cut short it knows the reason, so that this is reported and not
+// the deadline.
 type attempts struct {
 	aws.RetryerV2
 	deadline time.Time
 	reason   error // why the last attempt has failed; nil while one is under way
 }
 
-// errHeldBack: the adaptive mode has let no attempt pass, because AWS has throttled so
-// many before.
-var errHeldBack = errors.New("held back after throttling")
+// attemptTime is what is left for an attempt after a wait, or half of what there is.
+const attemptTime = 500 * time.Millisecond
 
 // GetAttemptToken implements aws.RetryerV2.
 func (a *attempts) GetAttemptToken(ctx context.Context) (func(error) error, error) {
-	most, cancel := context.WithDeadline(ctx, a.deadline.Add(-time.Until(a.deadline)/10))
-	defer cancel()
-	release, err := a.RetryerV2.GetAttemptToken(most)
-	switch {
-	case err == nil:
-		a.reason = nil
-	case ctx.Err() == nil:
-		err = errHeldBack
-	}
-	return release, err
+	a.reason = nil
+	return a.RetryerV2.GetAttemptToken(ctx)
 }
 
 // IsErrorRetryable implements aws.Retryer.
@@ -187,11 +178,15 @@ func (a *attempts) IsErrorRetryable(err error) bool {
 		return false
 	}
 	a.reason = err
-	wait := maxBackoff / 2
-	if after, ok := retryAfter(err); ok {
-		wait = after
-	}
-	return time.Until(a.deadline) > wait
+	wait, _ := retryAfter(err)
+	return time.Until(a.deadline) > wait+attemptTime/2
+}
+
+// RetryDelay implements aws.Retryer.
+func (a *attempts) RetryDelay(attempt int, err error) (time.Duration, error) {
+	wait, err := a.RetryerV2.RetryDelay(attempt, err)
+	left := time.Until(a.deadline)
+	return min(wait, left-min(left/2, attemptTime)), err
 }
 
 // request is a method of the SDK's client.

@@ -113,8 +113,6 @@ func failed(err error, b *AWSBackend) error {
 		resp  *smithyhttp.ResponseError
 	)
 	switch {
-	case errors.Is(err, errHeldBack):
-		return &failure{error: secret.Throttled(throttledText(0), 0)}
 	case errors.As(err, &login):
 		return &failure{error: loginFailed(login)}
 	case errors.As(err, &other):

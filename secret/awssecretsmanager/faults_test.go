@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/nexus-broker/nexus-broker/secret"
 	"github.com/nexus-broker/nexus-broker/secret/awssecretsmanager"
@@ -137,6 +138,23 @@ func TestThrottlingIsWaitedFor(t *testing.T) {
 	_, err := b.Get(t.Context(), "a/b")
 	require.NoError(t, err)
 	require.Greater(t, s.Calls("GetSecretValue"), 1)
+}
+
+// Throttling that has passed holds nobody back: a broker reads little for hours and then
+// much at once, which says nothing of what AWS allows it.
+func TestABurstAfterThrottling(t *testing.T) {
+	clearEnvironment(t)
+	s := awsserver.Start(t)
+	b := open(t, s, awssecretsmanager.Config{}, awssecretsmanager.Options{Timeout: 2 * time.Second})
+	require.NoError(t, b.Set(t.Context(), "a/b", "v"))
+	s.Throttle(0)
+	everyCall(t, b, func(op string, err error) { require.ErrorIs(t, err, secret.ErrThrottled, op) })
+	s.Heal()
+	var burst errgroup.Group
+	for range 200 {
+		burst.Go(func() error { _, err := b.Get(t.Context(), "a/b"); return err })
+	}
+	require.NoError(t, burst.Wait())
 }
 
 // The deadline of a caller ends a call as such, whatever the server does.
