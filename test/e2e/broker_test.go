@@ -27,6 +27,16 @@ import (
 // program is the broker as a file, built once for all tests of the package that need it.
 type program func() (string, error)
 
+// file returns the path of the program. To build it and to start it hundreds of times is
+// nothing for the fast tests: without servers the test is skipped.
+func (p program) file(t *testing.T) string {
+	t.Helper()
+	servers.Enabled(t, "a broker as a process")
+	path, err := p()
+	require.NoError(t, err)
+	return path
+}
+
 var (
 	// detecting has the race detector: a race in the process ends it with an error. It
 	// takes four times as long to start.
@@ -158,9 +168,7 @@ func launch(t *testing.T, e env, args ...string) *process {
 // launchProgram runs a program and does not wait.
 func launchProgram(t *testing.T, program program, e env, args ...string) *process {
 	t.Helper()
-	path, err := program()
-	require.NoError(t, err)
-	p := &process{t: t, env: e, cmd: exec.Command(path, args...), log: &servers.Log{}, done: make(chan struct{}), failures: &servers.Log{}}
+	p := &process{t: t, env: e, cmd: exec.Command(program.file(t), args...), log: &servers.Log{}, done: make(chan struct{}), failures: &servers.Log{}}
 	p.cmd.Env = e.list()
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log

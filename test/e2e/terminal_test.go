@@ -20,8 +20,7 @@ import (
 // 80 columns. It returns what came out of the one, and what was sent to the other.
 func onTerminal(t *testing.T, e env, args ...string) (stdout, screen string) {
 	t.Helper()
-	path, err := plain()
-	require.NoError(t, err)
+	path := plain.file(t)
 	end, terminal, err := pty.Open()
 	require.NoError(t, err)
 	defer func() { _ = end.Close() }()
@@ -89,7 +88,6 @@ func TestProgress(t *testing.T) {
 	})
 	t.Run("keys rotate", func(t *testing.T) {
 		t.Parallel()
-		servers.Postgres(t) // without servers these tests are skipped
 		oldKey, newKey := randomKey("the-old-key-of-progress"), randomKey("the-new-key-of-progress")
 		w := sqliteWorld(t)
 		e := w.env.with(env{"ENCRYPTION_KEY": oldKey})
@@ -123,9 +121,7 @@ func TestProgress(t *testing.T) {
 // one.
 func TestAnswersAtATerminal(t *testing.T) {
 	t.Parallel()
-	servers.Postgres(t) // without servers these tests are skipped
-	path, err := plain()
-	require.NoError(t, err)
+	path := plain.file(t)
 	w := sqliteWorld(t)
 	command(t, w.env, 0, "migrate", "up")
 	for answer, want := range map[string]string{"n\n": "nothing was deleted", "\n": "nothing was deleted", "y\n": "nothing to do"} {

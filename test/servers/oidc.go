@@ -66,7 +66,7 @@ type OIDCServer struct {
 // and what test/install/oidc-provider.sh installs.
 func OIDC(t TB, o OIDCOptions) *OIDCServer {
 	t.Helper()
-	enabled(t, "oidc-provider")
+	Enabled(t, "oidc-provider")
 	if o.Clients == nil {
 		o.Clients = DefaultOIDCClients()
 	}

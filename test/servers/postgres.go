@@ -28,7 +28,7 @@ import (
 // /usr/lib/postgresql, else from PATH.
 func Postgres(t TB) string {
 	t.Helper()
-	enabled(t, "PostgreSQL")
+	Enabled(t, "PostgreSQL")
 	cluster, err := sharedCluster()
 	if err != nil {
 		t.Fatalf("PostgreSQL: %v", err)
@@ -48,7 +48,7 @@ var sharedCluster = sync.OnceValues(func() (*Cluster, error) {
 // again. Settings are server settings as "name=value", for example "fsync=off".
 func PostgresCluster(t TB, settings ...string) *Cluster {
 	t.Helper()
-	enabled(t, "PostgreSQL")
+	Enabled(t, "PostgreSQL")
 	c, err := newCluster(settings)
 	if err != nil {
 		t.Fatalf("PostgreSQL: %v", err)

@@ -45,8 +45,8 @@ type TB interface {
 	Skipf(format string, args ...any)
 }
 
-// enabled skips the test where servers are not wanted, and fails it in CI.
-func enabled(t TB, what string) {
+// Enabled skips the test where servers are not wanted, and fails it in CI.
+func Enabled(t TB, what string) {
 	t.Helper()
 	switch {
 	case os.Getenv("NEXUS_TEST_SERVERS") == "1":

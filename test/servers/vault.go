@@ -47,7 +47,7 @@ func VaultTLS() VaultOption { return func(v *VaultServer) { v.tls = true } }
 // What neither can prove is written beside vaultdev.
 func Vault(t TB, opts ...VaultOption) *VaultServer {
 	t.Helper()
-	enabled(t, "Vault")
+	Enabled(t, "Vault")
 	v := &VaultServer{t: t, RootToken: "root", log: new(Log), client: &http.Client{Timeout: 30 * time.Second}}
 	for _, o := range opts {
 		o(v)
