@@ -145,7 +145,7 @@ func TestAccessKeyFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "keys")
 	write := func(content string) { require.NoError(t, os.WriteFile(file, []byte(content), 0o600)) }
 	write("first\nagent:second\n")
-	b := start(t, base().with(env{"DATABASE_URL": servers.Postgres(t), "API_KEY": "", "API_KEYS_FILE": file, "API_KEY_RELOAD_INTERVAL": "100ms"}))
+	b := startDetecting(t, base().with(env{"DATABASE_URL": servers.Postgres(t), "API_KEY": "", "API_KEYS_FILE": file, "API_KEY_RELOAD_INTERVAL": "100ms"}))
 	b.raw("GET", "/providers", "", as("first")).want(200)
 	b.raw("GET", "/providers", "", as("second")).want(403, "forbidden")
 	write("third,auditor:second")

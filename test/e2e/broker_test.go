@@ -39,10 +39,9 @@ func (p program) file(t *testing.T) string {
 
 var (
 	// detecting has the race detector: a race in the process ends it with an error. It
-	// takes four times as long to start.
+	// takes four times as long to start, and is for tests in which many things happen
+	// at once.
 	detecting = built("detecting", "-race")
-	// plain is for processes that do little but start: the commands, starts that are
-	// refused, brokers that are killed at one message.
 	plain = built("plain")
 )
 
@@ -148,20 +147,20 @@ func (p *process) in(t *testing.T) *process {
 }
 
 // start runs the broker and waits until it listens.
-func start(t *testing.T, e env, args ...string) *process {
+func start(t *testing.T, e env) *process {
 	t.Helper()
-	return launch(t, e, args...).ready()
+	return launch(t, e, "serve").ready()
 }
 
-// launch runs the broker, with the race detector if it is to serve, and does not wait.
+// startDetecting is start with the race detector.
+func startDetecting(t *testing.T, e env) *process {
+	t.Helper()
+	return launchProgram(t, detecting, e, "serve").ready()
+}
+
+// launch runs the program with arguments and does not wait.
 func launch(t *testing.T, e env, args ...string) *process {
 	t.Helper()
-	if len(args) == 0 {
-		return launchProgram(t, detecting, e, "serve")
-	}
-	if args[0] == "serve" {
-		return launchProgram(t, detecting, e, args...)
-	}
 	return launchProgram(t, plain, e, args...)
 }
 
@@ -192,7 +191,7 @@ func (p *process) ready() *process {
 	select {
 	case <-p.done:
 		p.t.Fatalf("the broker ended at start: %v\n%s", p.err, p.log)
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		p.t.Fatalf("the broker does not listen\n%s", p.log)
 	case p.URL = <-p.listening():
 	}
@@ -239,7 +238,7 @@ func (p *process) stop() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-p.done:
-		case <-time.After(30 * time.Second):
+		case <-time.After(patience):
 			_ = p.cmd.Process.Kill()
 			<-p.done
 		}

@@ -237,7 +237,7 @@ func (f *fragile) killAll(t *testing.T, witness *process, list []*accident) {
 	g := &turnstile{}
 	e := f.through(t, g)
 	for _, a := range list {
-		b := launchProgram(t, plain, e, "serve").ready().swept()
+		b := start(t, e).swept()
 		a.strike(t, witness, g, b)
 		b.kill()
 		f.observe(t, witness, a)

@@ -41,7 +41,7 @@ func TestDatabaseRestartsUnderLoad(t *testing.T) {
 	t.Parallel()
 	cluster := servers.PostgresCluster(t, "fsync=off")
 	op := oauthtest.Start(t, oauthtest.Options{})
-	x := &loaded{process: start(t, base().with(env{"DATABASE_URL": cluster.Database(t)})), stop: make(chan struct{}), latest: map[string]string{}}
+	x := &loaded{process: startDetecting(t, base().with(env{"DATABASE_URL": cluster.Database(t)})), stop: make(chan struct{}), latest: map[string]string{}}
 	transport := &http.Transport{MaxIdleConnsPerHost: 32}
 	defer transport.CloseIdleConnections()
 	x.client = &http.Client{Timeout: time.Minute, Transport: transport}

@@ -23,7 +23,7 @@ func TestDatabaseRestarts(t *testing.T) {
 	c := newCanary()
 	c.protect("API key", apiKey)
 	c.protect("client secret", "test-secret")
-	b := start(t, base().with(env{"DATABASE_URL": cluster.Database(t)}))
+	b := startDetecting(t, base().with(env{"DATABASE_URL": cluster.Database(t)}))
 	provider := b.registerAt(op, "flow")
 	connection := b.connect(provider)
 	authURL, _ := b.begin(provider)

@@ -80,7 +80,7 @@ func TestExternalCredentialsMissing(t *testing.T) {
 	forExternals(t, func(t *testing.T, x external) {
 		c := newCanary()
 		client := confidentialClient(c)
-		b := start(t, x.env)
+		b := startDetecting(t, x.env)
 		post := func(name, authHeader string) answer {
 			return b.call("POST", "/providers", map[string]any{"profile": map[string]any{
 				"name": name, "auth_url": "https://op.test/a", "token_url": "https://op.test/t", "auth_header": authHeader}})

@@ -278,7 +278,7 @@ func TestFlow(t *testing.T) {
 			c.protect("state key", stateKey)
 
 			around := newSurroundings(t)
-			b := start(t, w.env.with(around.env()))
+			b := startDetecting(t, w.env.with(around.env()))
 			prov := b.register(op, "flow", client)
 			if w.look != nil {
 				require.Equal(t, client.ID, w.look(t, "flow/client_id"))

@@ -37,7 +37,7 @@ func newReplicas(t *testing.T, n int) replicas {
 	r.proxy = servers.NewFaultProxy(t, r.op.Issuer)
 	e := base().with(env{"DATABASE_URL": servers.Postgres(t)})
 	for range n {
-		r.all = append(r.all, start(t, e))
+		r.all = append(r.all, startDetecting(t, e))
 	}
 	r.provider = r.all[0].call("POST", "/providers", map[string]any{"profile": map[string]any{
 		"name": "strict", "client_id": client.ID, "client_secret": client.Secret, "auth_header": client.Auth,
@@ -192,7 +192,7 @@ func TestReplicaKilledDuringRefreshes(t *testing.T) {
 			go victim.try("POST", "/connections/"+connection+"/refresh", nil)
 			select {
 			case <-arrived:
-			case <-time.After(30 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("the refresh does not reach the provider")
 			}
 		}

@@ -22,7 +22,7 @@ func testRotation(t *testing.T, x external) {
 	c := newCanary()
 	client := confidentialClient(c)
 	op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
-	b := start(t, x.env.with(env{"SECRET_CACHE_TTL": "1h"}))
+	b := startDetecting(t, x.env.with(env{"SECRET_CACHE_TTL": "1h"}))
 	provider := b.register(op, "flow", client).id
 	connection := b.connect(provider)
 	rotate := func(secret string) { // at the provider

@@ -58,7 +58,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 	t.Parallel()
 	op := oauthtest.Start(t, oauthtest.Options{})
 	e := base().with(env{"DATABASE_URL": servers.Postgres(t)})
-	b := start(t, e)
+	b := startDetecting(t, e)
 	provider := b.registerAt(op, "flow")
 	var connections []string
 	for range 4 {
@@ -106,7 +106,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 	<-b.done
 	require.NoError(t, b.err)
 
-	b = start(t, e)
+	b = startDetecting(t, e)
 	for _, c := range connections {
 		require.True(t, tokens[b.token(c).want(200).text("access_token")], "what was answered is stored")
 	}
@@ -117,7 +117,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 func TestShutdownDoesNotWaitForEver(t *testing.T) {
 	t.Parallel()
 	op := oauthtest.Start(t, oauthtest.Options{})
-	b := start(t, base().with(env{"DATABASE_URL": servers.Postgres(t), "SHUTDOWN_GRACE": "1s"}))
+	b := startDetecting(t, base().with(env{"DATABASE_URL": servers.Postgres(t), "SHUTDOWN_GRACE": "1s"}))
 	connection := b.connect(b.registerAt(op, "flow"))
 	op.Next(oauthtest.Token, oauthtest.Hang())
 	go b.try("POST", "/connections/"+connection+"/refresh", nil)

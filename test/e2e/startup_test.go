@@ -20,7 +20,7 @@ func exits(t *testing.T, e env, args ...string) (code int, output string) {
 	if len(args) == 0 {
 		args = []string{"serve"}
 	}
-	p := launchProgram(t, plain, e, args...)
+	p := launch(t, e, args...)
 	select {
 	case <-p.done:
 	case <-time.After(60 * time.Second):

@@ -34,7 +34,7 @@ func TestOneReplicaSweeps(t *testing.T) {
 		return pass
 	})
 	// With this timeout the lease outlives the test.
-	sweeper := start(t, f.through(t, g).with(env{"SECRET_TIMEOUT": "60s"}))
+	sweeper := startDetecting(t, f.through(t, g).with(env{"SECRET_TIMEOUT": "60s"}))
 	select {
 	case <-reached:
 	case <-time.After(time.Minute):
@@ -44,7 +44,7 @@ func TestOneReplicaSweeps(t *testing.T) {
 		return func() bool { return strings.Contains(b.log.String(), `"not swept: `) }
 	}
 	for range 2 {
-		other := start(t, f.env)
+		other := startDetecting(t, f.env)
 		eventually(t, "it does not sweep", refused(other))
 		require.NotContains(t, other.log.String(), `"swept"`)
 		other.stop()
@@ -55,7 +55,7 @@ func TestOneReplicaSweeps(t *testing.T) {
 	require.NotEmpty(t, f.unfinished(t))
 
 	f.hourPasses(t)
-	heir := start(t, f.env)
+	heir := startDetecting(t, f.env)
 	eventually(t, "it sweeps", func() bool { return strings.Contains(heir.log.String(), `"swept"`) })
 	require.Empty(t, f.unfinished(t))
 	f.gone(t, "left-0/client_id")

@@ -94,7 +94,7 @@ func TestUpgrade(t *testing.T) {
 			var both sync.WaitGroup
 			brokers := make([]*process, 2)
 			for i := range brokers {
-				brokers[i] = launch(t, e)
+				brokers[i] = launch(t, e, "serve")
 			}
 			for _, b := range brokers {
 				both.Go(func() { b.URL = <-b.listening() })

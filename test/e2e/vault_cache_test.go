@@ -22,7 +22,7 @@ func newCachedFlow(t *testing.T, c *canary, ttl, maxStale time.Duration) cachedF
 	client := confidentialClient(c)
 	f := cachedFlow{proxiedVault: newProxiedVault(t, nil)}
 	op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
-	f.b = start(t, f.world.env.with(env{"SECRET_CACHE_TTL": ttl.String(), "SECRET_CACHE_MAX_STALE": maxStale.String()}))
+	f.b = startDetecting(t, f.world.env.with(env{"SECRET_CACHE_TTL": ttl.String(), "SECRET_CACHE_MAX_STALE": maxStale.String()}))
 	f.provider = f.b.register(op, "flow", client).id
 	f.connection = f.b.connect(f.provider)
 	return f

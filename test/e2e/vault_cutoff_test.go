@@ -25,7 +25,7 @@ func TestVaultRegistrationCutOff(t *testing.T) {
 	t.Parallel()
 	c := newCanary()
 	v := newProxiedVault(t, nil)
-	b := start(t, v.world.env)
+	b := startDetecting(t, v.world.env)
 	profile := func(name string) map[string]any {
 		return map[string]any{"profile": map[string]any{"name": name, "auth_url": "https://op.test/a", "token_url": "https://op.test/t",
 			"client_id": "CANARY-client-id", "client_secret": "CANARY-client-secret"}}
@@ -91,7 +91,7 @@ func oneFault(f servers.Fault) servers.Fault {
 func TestVaultWriteArrivesLate(t *testing.T) {
 	t.Parallel()
 	v := newProxiedVault(t, nil)
-	b := start(t, v.world.env)
+	b := startDetecting(t, v.world.env)
 	profile := map[string]any{"profile": map[string]any{"name": "late", "auth_url": "https://op.test/a", "token_url": "https://op.test/t",
 		"client_id": "id", "client_secret": "secret"}}
 	arrive := make(chan struct{})
@@ -137,7 +137,7 @@ func (v proxiedVault) replay(t *testing.T, r *http.Request) func() {
 func TestVaultDeletionGoesDeep(t *testing.T) {
 	t.Parallel()
 	v := newProxiedVault(t, nil)
-	b := start(t, v.world.env)
+	b := startDetecting(t, v.world.env)
 	for name, spoil := range map[string]func(path string){
 		"deleted":    func(path string) { v.Remove("secret/data/" + v.prefix() + "/" + path) },
 		"unreadable": func(path string) { v.put(path, map[string]any{"foo": "bar"}) },

@@ -29,7 +29,7 @@ func TestVaultTokenRevoked(t *testing.T) {
 	}
 	token := issue()
 	op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
-	b := start(t, v.world.env)
+	b := startDetecting(t, v.world.env)
 	provider := b.register(op, "flow", client).id
 	connection := b.connect(provider)
 
@@ -69,7 +69,7 @@ func TestVaultAppRoleToken(t *testing.T) {
 	}
 	put(secretID)
 	op := servers.OIDC(t, servers.OIDCOptions{Clients: []servers.OIDCClient{client}})
-	b := start(t, v.world.env.with(env{"VAULT_ROLE_ID": roleID}))
+	b := startDetecting(t, v.world.env.with(env{"VAULT_ROLE_ID": roleID}))
 	provider := b.register(op, "flow", client).id
 	connection := b.connect(provider)
 	logins := func() int { return len(v.proxy.Requests(servers.PathIs("/v1/auth/approle/login"))) }

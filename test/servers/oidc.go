@@ -81,7 +81,7 @@ func OIDC(t TB, o OIDCOptions) *OIDCServer {
 	}
 	t.Cleanup(s.Stop)
 	var ready struct{ Issuer, Control string }
-	err = waitFor(s.Process, 30*time.Second, func() error {
+	err = waitFor(s.Process, func() error {
 		return json.Unmarshal(firstJSONLine(s.log.String()), &ready)
 	})
 	if err != nil {

@@ -198,7 +198,7 @@ func (c *Cluster) start() error {
 		return err
 	}
 	p.quit = syscall.SIGINT // "fast": SIGTERM would wait for every client to leave
-	err = waitFor(p, 30*time.Second, func() error { return c.admin(func(context.Context, *pgx.Conn) error { return nil }) })
+	err = waitFor(p, func() error { return c.admin(func(context.Context, *pgx.Conn) error { return nil }) })
 	if err != nil {
 		p.Stop()
 		return fmt.Errorf("%w\n%s", err, c.log.String())

@@ -149,9 +149,13 @@ func (p *Process) Stop() {
 	})
 }
 
-// waitFor calls ready until it returns nil, the process has ended, or limit has passed.
-func waitFor(p *Process, limit time.Duration, ready func() error) error {
-	deadline := time.Now().Add(limit)
+// patience is how long a server may take to be ready. It takes a second; a machine with
+// other work to do may stand still for half a minute.
+const patience = 2 * time.Minute
+
+// waitFor calls ready until it returns nil, the process has ended, or its time has passed.
+func waitFor(p *Process, ready func() error) error {
+	deadline := time.Now().Add(patience)
 	for {
 		err := ready()
 		if err == nil {
@@ -163,7 +167,7 @@ func waitFor(p *Process, limit time.Duration, ready func() error) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the server is not ready after %s: %w", limit, err)
+			return fmt.Errorf("the server is not ready after %s: %w", patience, err)
 		}
 	}
 }

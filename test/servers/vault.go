@@ -67,7 +67,7 @@ func (v *VaultServer) start(address string) {
 		err = v.startVaultdev(address)
 	}
 	if err == nil {
-		err = waitFor(v.process, 30*time.Second, v.healthy)
+		err = waitFor(v.process, v.healthy)
 	}
 	if err != nil {
 		v.t.Fatalf("Vault: %v\n%s", err, v.log.String())
@@ -96,7 +96,7 @@ func (v *VaultServer) startVaultdev(address string) error {
 		Addr      string `json:"addr"`
 		UnsealKey string `json:"unseal_key"`
 	}
-	err := waitFor(v.process, 30*time.Second, func() error {
+	err := waitFor(v.process, func() error {
 		return json.Unmarshal(firstJSONLine(v.log.String()), &ready)
 	})
 	v.Addr, v.UnsealKey = v.scheme()+ready.Addr, ready.UnsealKey
@@ -130,7 +130,7 @@ func (v *VaultServer) startDev(bin, address string) error {
 		return err
 	}
 	v.Addr = v.scheme() + address
-	return waitFor(v.process, 30*time.Second, func() error {
+	return waitFor(v.process, func() error {
 		if v.tls {
 			found, _ := filepath.Glob(filepath.Join(dir, "*ca.pem"))
 			if len(found) == 0 {
@@ -247,7 +247,7 @@ func (v *VaultServer) Seal() {
 func (v *VaultServer) Unseal() {
 	v.t.Helper()
 	v.Write("sys/unseal", map[string]any{"key": v.UnsealKey})
-	if err := waitFor(v.process, 30*time.Second, v.healthy); err != nil {
+	if err := waitFor(v.process, v.healthy); err != nil {
 		v.t.Fatalf("Vault: unsealing: %v", err)
 	}
 }

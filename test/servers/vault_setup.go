@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"time"
 )
 
 // MountKV mounts a KV engine of version 1 or 2 at path and waits until it answers:
@@ -21,7 +20,7 @@ func (v *VaultServer) MountKV(path string, version int) {
 	if version == 2 {
 		probe = path + "/data/ready"
 	}
-	err := waitFor(v.process, 30*time.Second, func() error {
+	err := waitFor(v.process, func() error {
 		if status, _ := v.Do(http.MethodGet, probe, nil); status != http.StatusNotFound {
 			return fmt.Errorf("mount %s answers %d", path, status)
 		}
