@@ -24,8 +24,8 @@ const busyWait = 10 * time.Second
 // has always given up before somebody takes over.
 const claimMargin = 5 * time.Second
 
-// opTime is how long an operation may take, by the clock of its process, which starts
-// before the database's does for the claim.
+// opTime is how long an operation may take, by the clock of its process. That is set
+// before the database notes the claim.
 func (s *Service) opTime() time.Duration { return callsPerOp * s.cfg.SecretTimeout }
 
 // cleanupTime is how long the deletion of one pair may take, and how long it is claimed

@@ -13,20 +13,23 @@ import (
 // selectHeld reads what scanHeld scans. Whether a claim has run out is told by the
 // statement that has locked the row.
 func (s *Store) selectHeld() string {
-	return "SELECT " + providerColumns + ", op, op_id, COALESCE(op_until <= " + s.dialect.Now + ", false) FROM provider_profiles"
+	now := s.dialect.Now
+	return "SELECT " + providerColumns + ", op, op_id, COALESCE(op_until > " + now + ", false), COALESCE(op_until <= " + now + ", false)" +
+		" FROM provider_profiles"
 }
 
 // held is a provider's row with the operation that holds it.
 type held struct {
 	provider broker.Provider
 	op       broker.Op // zero: none
-	lapsed   bool      // the operation has run out
+	alive    bool      // its claim lasts
+	lapsed   bool      // its claim has run out
 }
 
 func (h held) reserved() bool { return h.op.Kind == broker.OpRegister }
 
 func scanHeld(scan Scan) (h held, err error) {
-	h.provider, err = scanProvider(scan, text(&h.op.Kind), &h.op.ID, &h.lapsed)
+	h.provider, err = scanProvider(scan, text(&h.op.Kind), &h.op.ID, &h.alive, &h.lapsed)
 	return h, err
 }
 
@@ -46,7 +49,7 @@ func (s *Store) BeginOp(
 		switch {
 		case hidden && op.Kind != broker.OpRepair:
 			return broker.ErrNoRow
-		case h.op.Kind != "" && !h.lapsed:
+		case h.alive:
 			return broker.ErrBusy
 		case h.lapsed && h.provider.Credentials.State == credentials.Incomplete &&
 			op.Kind != broker.OpRepair && op.Kind != broker.OpDelete:
