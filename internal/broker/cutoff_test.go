@@ -69,7 +69,8 @@ func TestARenameThatIsCutOffLeavesOnePair(t *testing.T) {
 	vault.Fail(nil)
 	require.Equal(t, clientSecret, one.inVault("renamed/client_secret"), "nothing is left: the test proves nothing")
 
-	two := newHouse(t, options{path: path, vault: vault, now: func() time.Time { return time.Now().Add(time.Hour) }})
+	two := newHouse(t, options{path: path, vault: vault})
+	two.pass(time.Hour)
 	two.SweepOnce(t.Context())
 	require.Empty(t, two.inVault("renamed/client_id")+two.inVault("renamed/client_secret"))
 	require.Equal(t, clientSecret, two.inVault("google/client_secret"))

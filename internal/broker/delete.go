@@ -76,7 +76,7 @@ func (s *Service) hide(ctx context.Context, p Provider, op Op) (aside []Cleanup,
 		return s.hideInternal(ctx, p, op, event)
 	}
 	p.Credentials = credentials.Ref{}
-	note := s.cleanupOf(p.ID, before, true, s.now().Add(s.cleanupTime()))
+	note := s.cleanupOf(p.ID, before, true, s.cleanupTime())
 	if err := s.store.DeleteProvider(ctx, p, op, []Cleanup{note}, nil, event); err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func (s *Service) hideInternal(ctx context.Context, p Provider, op Op, event aud
 			aside = []Cleanup{note}
 			drop = []uuid.UUID{note.ID}
 		}
-		add = []Cleanup{s.cleanupOf(p.ID, before, true, s.now().Add(s.cleanupTime()))}
+		add = []Cleanup{s.cleanupOf(p.ID, before, true, s.cleanupTime())}
 	}
 	if err := s.store.DeleteProvider(ctx, p, op, add, drop, event); err != nil {
 		return aside, err // each stays noted for deletion

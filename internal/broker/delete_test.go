@@ -41,28 +41,26 @@ func TestDeleteOfARotatedSecret(t *testing.T) {
 }
 
 func TestDeleteDuringAnOutageIsFinishedLater(t *testing.T) {
-	clock := time.Now()
-	h := newHouse(t, options{now: func() time.Time { return clock }})
+	h := newHouse(t, options{})
 	id := h.register("google")
 	h.vault.Fail(errDown)
 	require.NoError(t, h.DeleteProvider(t.Context(), id))
 	h.vault.Fail(nil)
 	require.Equal(t, clientSecret, h.inVault("google/client_secret"))
-	clock = clock.Add(time.Hour)
+	h.pass(time.Hour)
 	h.SweepOnce(t.Context())
 	require.Empty(t, h.inVault("google/client_secret"))
 	require.Empty(t, h.inVault("google/client_id"))
 }
 
 func TestNameIsFreeAtOnce(t *testing.T) {
-	clock := time.Now()
-	h := newHouse(t, options{now: func() time.Time { return clock }})
+	h := newHouse(t, options{})
 	id := h.register("google")
 	h.vault.Fail(errDown)
 	require.NoError(t, h.DeleteProvider(t.Context(), id))
 	h.vault.Fail(nil)
 	h.register("google") // takes the pending deletion over
-	clock = clock.Add(time.Hour)
+	h.pass(time.Hour)
 	h.SweepOnce(t.Context())
 	require.Equal(t, clientSecret, h.inVault("google/client_secret"), "a late sweep does not hit the successor")
 }
@@ -120,11 +118,10 @@ func TestDeleteByName(t *testing.T) {
 // A process that dies in the middle of a registration leaves a reservation and a
 // value; the next one clears both away once the claim has run out.
 func TestSweepAfterACrash(t *testing.T) {
-	clock := time.Now()
-	h := newHouse(t, options{now: func() time.Time { return clock }})
-	op := broker.Op{ID: uuid.New(), Kind: broker.OpRegister, Until: clock.Add(30 * time.Second).UTC().Truncate(time.Microsecond)}
+	h := newHouse(t, options{})
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpRegister, TTL: 30 * time.Second}
 	p := broker.Provider{ID: uuid.New(), Profile: broker.Profile{Name: "google", AuthType: broker.AuthOAuth2},
-		CreatedAt: clock.UTC(), UpdatedAt: clock.UTC()}
+		CreatedAt: time.Now(), UpdatedAt: time.Now()}
 	p.Credentials.Backend, p.Credentials.Key, p.Credentials.Managed, p.Credentials.Generation = vaultName, "google", true, 1
 	require.NoError(t, h.store.ReserveProvider(t.Context(), p, op))
 	_, err := h.vault.Create(t.Context(), "google/client_id", clientID, "nexus-broker/"+p.ID.String()+"/1")
@@ -133,7 +130,7 @@ func TestSweepAfterACrash(t *testing.T) {
 	_, err = h.Register(t.Context(), h.profile("google"))
 	code(t, broker.CodeInvalidProviderName, err) // the claim lives: it may be another replica's
 	require.Equal(t, clientID, h.inVault("google/client_id"))
-	clock = clock.Add(time.Minute)
+	h.pass(time.Minute)
 	h.SweepOnce(t.Context())
 	require.Empty(t, h.inVault("google/client_id"))
 	h.register("google")

@@ -57,56 +57,55 @@ func (u *unsure) AddCleanups(ctx context.Context, c ...broker.Cleanup) error {
 	return u.ask("note", func() error { return u.Store.AddCleanups(ctx, c...) })
 }
 
-func (u *unsure) Lease(ctx context.Context, name, holder string, now time.Time, ttl time.Duration) (mine bool, err error) {
-	err = u.ask("lease", func() error { mine, err = u.Store.Lease(ctx, name, holder, now, ttl); return err })
+func (u *unsure) Lease(ctx context.Context, name, holder string, ttl time.Duration) (mine bool, err error) {
+	err = u.ask("lease", func() error { mine, err = u.Store.Lease(ctx, name, holder, ttl); return err })
 	return mine, err
 }
 
-func newUnsureHouse(t *testing.T) (*house, *unsure, *time.Time) {
+func newUnsureHouse(t *testing.T) (*house, *unsure) {
 	t.Helper()
-	u, clock := &unsure{}, time.Now()
-	h := newHouse(t, options{now: func() time.Time { return clock }, wrap: func(s broker.Store) broker.Store { u.Store = s; return u }})
-	return h, u, &clock
+	u := &unsure{}
+	return newHouse(t, options{wrap: func(s broker.Store) broker.Store { u.Store = s; return u }}), u
 }
 
 // A change of the database may take place although its answer is lost.
 func TestLostAnswers(t *testing.T) {
 	t.Run("register", func(t *testing.T) {
-		h, u, _ := newUnsureHouse(t)
+		h, u := newUnsureHouse(t)
 		u.method = "publish"
 		id := h.register("google")
 		require.Equal(t, clientSecret, h.inVault("google/client_secret"))
 		h.connect(id)
 	})
 	t.Run("rotate", func(t *testing.T) {
-		h, u, _ := newUnsureHouse(t)
+		h, u := newUnsureHouse(t)
 		id := h.register("google")
 		u.method = "update"
 		require.NoError(t, h.PatchProvider(t.Context(), id, broker.ProfileInput{ClientSecret: text("rotated")}))
 		require.Equal(t, "rotated", h.inVault("google/client_secret"))
 	})
 	t.Run("rename", func(t *testing.T) {
-		h, u, clock := newUnsureHouse(t)
+		h, u := newUnsureHouse(t)
 		id := h.register("google")
 		u.method = "update"
 		require.NoError(t, h.PatchProvider(t.Context(), id, broker.ProfileInput{Name: broker.Given("gmail")}))
-		*clock = clock.Add(time.Hour)
+		h.pass(time.Hour)
 		h.SweepOnce(t.Context())
 		require.Equal(t, clientSecret, h.inVault("gmail/client_secret"))
 		require.Empty(t, h.inVault("google/client_secret"))
 		h.connect(id)
 	})
 	t.Run("delete", func(t *testing.T) {
-		h, u, clock := newUnsureHouse(t)
+		h, u := newUnsureHouse(t)
 		id := h.register("google")
 		u.method = "delete"
 		require.NoError(t, h.DeleteProvider(t.Context(), id))
-		*clock = clock.Add(time.Hour)
+		h.pass(time.Hour)
 		h.SweepOnce(t.Context())
 		require.Empty(t, h.inVault("google/client_secret"))
 	})
 	t.Run("callback", func(t *testing.T) {
-		h, u, _ := newUnsureHouse(t)
+		h, u := newUnsureHouse(t)
 		cb := h.agree(h.begin(h.register("google")))
 		u.method = "complete"
 		to, err := h.Complete(t.Context(), cb)
@@ -115,7 +114,7 @@ func TestLostAnswers(t *testing.T) {
 		require.NoError(t, err)
 	})
 	t.Run("capture", func(t *testing.T) {
-		h, u, _ := newUnsureHouse(t)
+		h, u := newUnsureHouse(t)
 		c := h.begin(h.static("acme", broker.ProfileInput{AuthType: broker.Given("api_key")}))
 		u.method = "complete"
 		connection, err := h.enter(c, "the-key")
@@ -126,7 +125,7 @@ func TestLostAnswers(t *testing.T) {
 
 // The same errors where the change did not take place: everything is taken back.
 func TestChangesThatDidNotTakePlace(t *testing.T) {
-	h, u, _ := newUnsureHouse(t)
+	h, u := newUnsureHouse(t)
 	u.cut, u.method = true, "publish"
 	_, err := h.Register(t.Context(), h.profile("google"))
 	require.ErrorIs(t, err, errReset)
@@ -151,7 +150,7 @@ func TestChangesThatDidNotTakePlace(t *testing.T) {
 
 // A deletion that cannot be noted either leaves the reservation, which tells the sweep.
 func TestRegistrationThatCannotEvenNoteWhatItLeaves(t *testing.T) {
-	h, u, clock := newUnsureHouse(t)
+	h, u := newUnsureHouse(t)
 	h.vault.After(func(_ context.Context, c memory.Call) error {
 		if c.Op == memory.OpCreate && c.Key == "google/client_id" {
 			h.vault.Fail(errDown)
@@ -164,7 +163,7 @@ func TestRegistrationThatCannotEvenNoteWhatItLeaves(t *testing.T) {
 	h.vault.After(nil)
 	h.vault.Fail(nil)
 	require.NotEmpty(t, h.inVault("google/client_id"))
-	*clock = clock.Add(time.Hour)
+	h.pass(time.Hour)
 	h.SweepOnce(t.Context())
 	require.Empty(t, h.inVault("google/client_id"))
 	h.register("google")
@@ -177,7 +176,7 @@ func TestSweepGivesALeaseBackThatItDoesNotKnowOf(t *testing.T) {
 	u := &unsure{method: "lease"}
 	one := newHouse(t, options{path: path, wrap: func(s broker.Store) broker.Store { u.Store = s; return u }})
 	one.SweepOnce(t.Context())
-	mine, err := one.store.Lease(t.Context(), "sweep", "another process", time.Now().UTC(), time.Minute)
+	mine, err := one.store.Lease(t.Context(), "sweep", "another process", time.Minute)
 	require.NoError(t, err)
 	require.True(t, mine)
 }

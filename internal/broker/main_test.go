@@ -3,6 +3,7 @@ package broker_test
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -47,6 +48,7 @@ const (
 type house struct {
 	*broker.Service
 	t     *testing.T
+	at    options // where its database is
 	store store
 	vault *memory.Faulty
 	op    *oauthtest.Server
@@ -118,7 +120,7 @@ func newHouse(t *testing.T, o options) *house {
 		o.path = filepath.Join(t.TempDir(), "broker.db")
 	}
 	ctx := t.Context()
-	h.store = openStore(t, o)
+	h.at, h.store = o, openStore(t, o)
 	ring := keyring(t, o.key)
 	logged := t.Output()
 	if o.log != nil {
@@ -167,6 +169,31 @@ func newHouse(t *testing.T, o options) *house {
 	})
 	t.Cleanup(func() { require.NoError(t, h.Close(context.WithoutCancel(ctx))) })
 	return h
+}
+
+// pass lets time pass by the database's clock, for all that is claimed, leased or to be
+// done later. What is kept for a person stays kept.
+func (h *house) pass(d time.Duration) {
+	h.t.Helper()
+	driver, source := "sqlite", "file:"+h.at.path+"?_pragma=busy_timeout(10000)"
+	ago, kept := "$1", "253370764800000000"
+	if h.at.postgres != "" {
+		driver, source = "pgx", h.at.postgres
+		ago, kept = "$1::bigint * interval '1 microsecond'", "'9999-01-01Z'"
+	}
+	db, err := sql.Open(driver, source)
+	require.NoError(h.t, err)
+	defer func() { _ = db.Close() }()
+	for _, statement := range []string{
+		"UPDATE provider_profiles SET op_until = op_until - " + ago,
+		"UPDATE credential_cleanups SET claimed_until = claimed_until - " + ago,
+		"UPDATE credential_cleanups SET due_at = due_at - " + ago + " WHERE due_at < " + kept,
+		"UPDATE leases SET held_until = held_until - " + ago,
+		"UPDATE connection_refreshes SET held_until = held_until - " + ago,
+	} {
+		_, err := db.ExecContext(context.WithoutCancel(h.t.Context()), statement, d.Microseconds())
+		require.NoError(h.t, err)
+	}
 }
 
 // keyring returns a ring with a key of each character; "" is "k".

@@ -197,7 +197,7 @@ func (c change) moved(p Provider) bool {
 // keep makes what a move leaves behind wait for "secrets scrub".
 func keep(notes []Cleanup) {
 	for i := range notes {
-		notes[i].After, notes[i].ClaimedUntil = keptUntil, time.Time{}
+		notes[i].Kept, notes[i].Claim = true, 0
 	}
 }
 
@@ -260,7 +260,7 @@ func (s *Service) meetExisting(ctx context.Context, c *change, op Op, o MoveOpti
 	ours := writtenFor(there, c.before.ID)
 	left := step{}
 	if c.before.Credentials.Managed {
-		left.add = []Cleanup{s.cleanupOf(c.before.ID, c.before.Credentials, true, keptUntil)}
+		left.add = []Cleanup{s.cleanupOf(c.before.ID, c.before.Credentials, true, s.cleanupTime())}
 	}
 	switch {
 	case there.Equal(c.want) && !ours:
@@ -271,7 +271,7 @@ func (s *Service) meetExisting(ctx context.Context, c *change, op Op, o MoveOpti
 	}
 	// What the write leaves if it is cut off carries the mark, and goes. What is put back
 	// does not, and stays.
-	note := s.cleanupOf(c.before.ID, ref, false, op.Until)
+	note := s.cleanupOf(c.before.ID, ref, false, op.left())
 	if err := s.store.AddCleanups(ctx, note); err != nil {
 		return MoveFailed, step{}, err
 	}

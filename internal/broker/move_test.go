@@ -237,15 +237,11 @@ func TestScrubLeavesSomebodyElsesMark(t *testing.T) {
 }
 
 func TestDeletingAProviderTakesWhatAMoveHasLeft(t *testing.T) {
-	clock := atomic.Pointer[time.Time]{}
-	now := time.Now()
-	clock.Store(&now)
-	h := newHouse(t, options{now: func() time.Time { return *clock.Load() }})
+	h := newHouse(t, options{})
 	id := h.register("google")
 	moved(t, h.Migrate, inwards, id, broker.MoveCopied)
 	require.NoError(t, h.DeleteProvider(t.Context(), id))
-	later := now.Add(time.Minute)
-	clock.Store(&later)
+	h.pass(time.Minute)
 	h.SweepOnce(t.Context())
 	require.Empty(t, h.inVault("google/client_secret"))
 	require.False(t, h.sealed("google/client_secret"))
@@ -259,9 +255,7 @@ func TestAMoveThatIsCutOffIsFinishedByTheNext(t *testing.T) {
 		for _, lost := range []bool{false, true} {
 			t.Run(fmt.Sprintf("call %d, answer lost %t", at, lost), func(t *testing.T) {
 				t.Parallel()
-				var offset atomic.Int64
-				h := newHouse(t, options{internal: true, vault: memory.NewFaulty(memory.New()),
-					now: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }})
+				h := newHouse(t, options{internal: true})
 				id := h.register("google")
 				var calls atomic.Int32
 				hook := func(context.Context, memory.Call) error {
@@ -280,13 +274,13 @@ func TestAMoveThatIsCutOffIsFinishedByTheNext(t *testing.T) {
 				_, err := moving(t, h.Migrate, o)
 				h.vault.Before(nil)
 				h.vault.After(nil)
-				offset.Store(int64(time.Minute)) // claims have run out
+				h.pass(time.Minute) // claims have run out
 				if err != nil {
 					require.ErrorIs(t, err, broker.ErrUnfinishedMove)
 					h.begin(id)
 					moved(t, h.Migrate, outwards, id, broker.MoveCopied)
 				}
-				offset.Store(int64(time.Hour))
+				h.pass(time.Hour)
 				h.SweepOnce(t.Context())
 				require.Equal(t, vaultName, h.provider(id).Credentials.Backend)
 				require.Equal(t, clientSecret, h.inVault("google/client_secret"))

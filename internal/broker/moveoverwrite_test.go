@@ -22,10 +22,8 @@ import (
 func TestWhatOverwritingPutsBackStays(t *testing.T) {
 	for _, mark := range []string{"", "another-tool"} {
 		t.Run("mark "+mark, func(t *testing.T) {
-			var offset atomic.Int64
 			k := &keptNotes{}
-			h := newHouse(t, options{internal: true, now: func() time.Time { return time.Now().Add(time.Duration(offset.Load())) },
-				wrap: func(s broker.Store) broker.Store { k.Store = s; return k }})
+			h := newHouse(t, options{internal: true, wrap: func(s broker.Store) broker.Store { k.Store = s; return k }})
 			id := h.register("google")
 			for _, key := range []string{"google/client_id", "google/client_secret"} {
 				if mark == "" {
@@ -47,11 +45,11 @@ func TestWhatOverwritingPutsBackStays(t *testing.T) {
 			moved(t, h.Migrate, o, id, broker.MoveFailed)
 			k.keep.Store(false)
 			h.vault.Before(nil)
-			require.NotEmpty(t, h.pendingCleanups(), "the note is still there")
+			require.NotZero(t, h.pendingCleanups(), "the note is still there")
 
-			offset.Store(int64(25 * time.Hour))
+			h.pass(time.Hour)
 			h.SweepOnce(t.Context())
-			require.Empty(t, h.pendingCleanups())
+			require.Zero(t, h.pendingCleanups())
 			require.Equal(t, "theirs", h.inVault("google/client_id"))
 			require.Equal(t, "theirs", h.inVault("google/client_secret"))
 			moved(t, h.Migrate, outwards, id, broker.MoveConflict)
@@ -84,7 +82,8 @@ func TestAnOverwritingThatIsCutOffLeavesNothing(t *testing.T) {
 	vault.Fail(nil)
 	require.Equal(t, clientSecret, one.inVault("google/client_secret"), "nothing is left: the test proves nothing")
 
-	two := newHouse(t, options{internal: true, path: path, vault: vault, now: func() time.Time { return time.Now().Add(time.Hour) }})
+	two := newHouse(t, options{internal: true, path: path, vault: vault})
+	two.pass(time.Hour)
 	two.SweepOnce(t.Context())
 	require.NotEqual(t, clientID, two.inVault("google/client_id"))
 	require.NotEqual(t, clientSecret, two.inVault("google/client_secret"))

@@ -2,21 +2,9 @@ package broker
 
 import (
 	"context"
-	"time"
 
 	"github.com/google/uuid"
 )
-
-// keptUntil is when a cleanup is due that waits for a person ("secrets scrub"): never.
-var keptUntil = time.Date(9999, time.January, 1, 0, 0, 0, 0, time.UTC)
-
-// Kept reports whether the cleanup is of a pair that a move to another backend has left
-// behind. The sweep leaves it alone, until its provider is deleted; whoever wants the
-// place takes it over like any other.
-func (c Cleanup) Kept() bool { return !c.After.Before(keptUntil) }
-
-// KeptAfter is the time from which on a cleanup is not due but kept.
-func KeptAfter() time.Time { return keptUntil }
 
 // NamedBackend is a secret backend that is named by rows, with how many of them do.
 type NamedBackend struct {

@@ -20,8 +20,12 @@ const callsPerCleanup = 4
 // busyWait is how long a writer waits at most for another writer of the same provider.
 const busyWait = 10 * time.Second
 
-// opTime is how long an operation may take. Its claim lives a little longer, so
-// that a live operation has always given up before somebody takes over.
+// claimMargin is how much longer a claim lasts than what is done under it: what is alive
+// has always given up before somebody takes over.
+const claimMargin = 5 * time.Second
+
+// opTime is how long an operation may take, by the clock of its process. That is set
+// before the database notes the claim.
 func (s *Service) opTime() time.Duration { return callsPerOp * s.cfg.SecretTimeout }
 
 // cleanupTime is how long the deletion of one pair may take, and how long it is claimed
@@ -29,8 +33,12 @@ func (s *Service) opTime() time.Duration { return callsPerOp * s.cfg.SecretTimeo
 func (s *Service) cleanupTime() time.Duration { return callsPerCleanup * s.cfg.SecretTimeout }
 
 func (s *Service) newOp(kind OpKind) Op {
-	return Op{ID: uuid.New(), Kind: kind, Until: s.now().Add(s.opTime() + 5*time.Second)}
+	return Op{ID: uuid.New(), Kind: kind, TTL: s.opTime() + claimMargin, made: time.Now()}
 }
+
+// left is how long an operation's first claim still lasts at least: what is claimed in its
+// course ends with it.
+func (o Op) left() time.Duration { return o.TTL - time.Since(o.made) }
 
 // opContext returns a context for an operation that has begun: it does not end
 // with the caller, since a half-done operation helps nobody, but in good time.
@@ -54,7 +62,7 @@ func (s *Service) begin(ctx context.Context, id uuid.UUID, kind OpKind, incomple
 // left of the pair is found out first.
 func (s *Service) claim(ctx context.Context, id uuid.UUID, kind OpKind, incomplete bool) (p Provider, op Op, err error) {
 	op = s.newOp(kind)
-	p, err = s.store.BeginOp(ctx, id, op, s.now(), incomplete)
+	p, err = s.store.BeginOp(ctx, id, op, incomplete)
 	if !errors.Is(err, ErrInterrupted) {
 		return p, op, err
 	}
@@ -62,7 +70,7 @@ func (s *Service) claim(ctx context.Context, id uuid.UUID, kind OpKind, incomple
 		return p, op, err
 	}
 	op = s.newOp(kind)
-	p, err = s.store.BeginOp(ctx, id, op, s.now(), incomplete)
+	p, err = s.store.BeginOp(ctx, id, op, incomplete)
 	return p, op, err
 }
 
@@ -95,7 +103,7 @@ func errBusy(err error) *Error {
 func (s *Service) end(ctx context.Context, id uuid.UUID, op Op, state credentials.State, generation int64) {
 	if err := s.store.EndOp(ctx, id, op, state, generation); err != nil {
 		s.log.WarnContext(ctx, "claim on a provider not given back; it runs out by itself",
-			"provider_id", id, "until", op.Until, "error", err)
+			"provider_id", id, "error", err)
 	}
 }
 
@@ -104,7 +112,7 @@ func (s *Service) end(ctx context.Context, id uuid.UUID, op Op, state credential
 func (s *Service) endAsExpired(ctx context.Context, id uuid.UUID, op Op) {
 	ctx, cancel := afterwards(ctx)
 	defer cancel()
-	op.Until = s.now()
+	op.TTL = 0
 	if err := s.store.KeepOp(ctx, id, op); err != nil {
 		s.log.WarnContext(ctx, "claim on a provider not given back; it runs out by itself", "provider_id", id, "error", err)
 	}
@@ -126,9 +134,8 @@ const (
 func (s *Service) fateOf(ctx context.Context, id uuid.UUID, op Op, took func(Provider) bool) fate {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opTime()/2)
 	defer cancel()
-	op.Until = s.now().Add(s.opTime()) // time to take things back
 	for tries := 0; ; tries++ {
-		err := s.store.KeepOp(ctx, id, op)
+		err := s.store.KeepOp(ctx, id, op) // time to take things back
 		switch {
 		case err == nil:
 			return notHappened
@@ -152,20 +159,20 @@ func ownerOf(id uuid.UUID, generation int64) credentials.Owner {
 }
 
 // cleanupOf describes the pair at ref as something to delete: values of this
-// provider up to ref's generation. It is the caller's to do until after, the
+// provider up to ref's generation. It is the caller's to do for as long as mine, the
 // sweep's from then on.
 //
 // At a place that was published there may be a value of one generation more: of an
 // update that was cut off after it had written and before it had told the row, and whose
 // values are kept by whoever repeated it. No other value of that generation can come
 // there: the row leaves the place with it, and what returns later is newer.
-func (s *Service) cleanupOf(id uuid.UUID, ref credentials.Ref, published bool, after time.Time) Cleanup {
+func (s *Service) cleanupOf(id uuid.UUID, ref credentials.Ref, published bool, mine time.Duration) Cleanup {
 	generation := ref.Generation
 	if published {
 		generation++
 	}
 	return Cleanup{
 		ID: uuid.New(), Backend: ref.Backend, Key: ref.Key, ProviderID: id, Generation: generation,
-		Published: published, After: after, ClaimedUntil: after, CreatedAt: s.now(),
+		Published: published, Wait: mine, Claim: mine, CreatedAt: s.now(),
 	}
 }

@@ -184,12 +184,12 @@ func (s *Service) createPair(ctx context.Context, id uuid.UUID, ref credentials.
 	var noted error
 	switch {
 	case errors.Is(err, credentials.ErrLeftBehind):
-		noted = s.rememberCleanup(ctx, s.cleanupOf(id, ref, false, s.now()))
+		noted = s.rememberCleanup(ctx, s.cleanupOf(id, ref, false, 0))
 	case answerLost(err):
 		// A write without an answer may still take place after it was looked for: the
 		// sweep looks again later, or before that whoever wants the place.
-		note := s.cleanupOf(id, ref, false, s.now().Add(s.opTime()))
-		note.ClaimedUntil = time.Time{}
+		note := s.cleanupOf(id, ref, false, s.opTime())
+		note.Claim = 0
 		noted = s.rememberCleanup(ctx, note)
 	}
 	err = errors.Join(err, noted)
@@ -215,7 +215,7 @@ func (s *Service) takeOver(ctx context.Context, ref credentials.Ref, op Op) erro
 	}
 	var pending []Cleanup
 	err := s.waitTurn(ctx, s.cleanupTime()+time.Second, func() (err error) {
-		pending, err = s.store.ClaimCleanupsAt(ctx, ref.Backend, ref.Key, s.now(), op.Until)
+		pending, err = s.store.ClaimCleanupsAt(ctx, ref.Backend, ref.Key, op.left())
 		return err
 	})
 	if err != nil || len(pending) == 0 {
@@ -270,7 +270,7 @@ func (s *Service) releaseCleanups(ctx context.Context, cleanups []Cleanup) {
 // row was not published.
 func (s *Service) unregister(ctx context.Context, p Provider, op Op) {
 	for _, ref := range placesOf(p) {
-		note := s.cleanupOf(p.ID, ref, false, s.now())
+		note := s.cleanupOf(p.ID, ref, false, 0)
 		if err := s.erase(ctx, note); err != nil && s.rememberCleanup(ctx, note) != nil {
 			return // the reservation tells the sweep
 		}
@@ -299,8 +299,8 @@ func (s *Service) noteLost(ctx context.Context, p Provider) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opTime())
 	defer cancel()
 	for _, ref := range placesOf(p) {
-		note := s.cleanupOf(p.ID, ref, false, s.now().Add(s.opTime()))
-		note.ClaimedUntil = time.Time{}
+		note := s.cleanupOf(p.ID, ref, false, s.opTime())
+		note.Claim = 0
 		_ = s.rememberCleanup(ctx, note) // which logs it; nobody else can
 	}
 }

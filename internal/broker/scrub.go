@@ -161,7 +161,7 @@ func (s *Service) scrubLeft(ctx context.Context, it moveItem, o MoveOptions) (Mo
 	}
 	defer s.end(ctx, p.ID, op, p.Credentials.State, p.Credentials.Generation)
 	r.Name = p.Profile.Name
-	notes, err := s.store.ClaimCleanupsAt(ctx, it.left.Backend, it.left.Key, s.now(), op.Until)
+	notes, err := s.store.ClaimCleanupsAt(ctx, it.left.Backend, it.left.Key, op.left())
 	if err != nil {
 		return r, err
 	}

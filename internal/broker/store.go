@@ -52,9 +52,10 @@ var (
 // A provider's credentials.Ref is returned with the provider's id in it.
 //
 // A provider is visible when it is published and not deleted. Times are UTC with
-// microseconds; the store's clock is not used, so that tests and callers agree on
-// one. The exception is RefreshStore: leases are between replicas, whose clocks may
-// differ by minutes, so one clock decides, the database's.
+// microseconds, and the caller's. What is agreed between replicas has none: their clocks
+// may differ by minutes, so one clock decides, the database's. An operation, a cleanup
+// and a lease last for a duration, to the microsecond, from when the store notes it; with
+// zero or less it has run out at once.
 //
 // What a caller chose and the database cannot hold is refused with ErrUnstorable. In
 // what is only recorded (audit events, health messages, errors of cleanups) such
@@ -72,9 +73,9 @@ type Store interface {
 	AuditEvents(ctx context.Context, f audit.Filter) Listing[audit.Event]
 	// PruneAudit deletes at most limit events older than before and returns how many.
 	PruneAudit(ctx context.Context, before time.Time, limit int) (int, error)
-	// Lease gives the named lease to holder until now+ttl, if nobody else holds it at
-	// now. Calling it again renews it.
-	Lease(ctx context.Context, name, holder string, now time.Time, ttl time.Duration) (bool, error)
+	// Lease gives the named lease to holder for ttl, if nobody else holds it. Calling it
+	// again renews it.
+	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
 	// Ping checks that the database answers and can be written to. ErrReadOnly.
 	Ping(ctx context.Context) error
 	// Close releases the connections.
@@ -82,12 +83,16 @@ type Store interface {
 }
 
 // Op is a claim on a provider's row by one operation that spans the database and
-// a secret backend. It ends by the method that publishes its result, or when Until
-// has passed: then the next operation or the sweep may take over.
+// a secret backend. It ends by the method that publishes its result, or runs out: then
+// the next operation or the sweep may take over.
 type Op struct {
-	ID    uuid.UUID
-	Kind  OpKind
-	Until time.Time
+	ID   uuid.UUID
+	Kind OpKind
+	// TTL is how long the claim lasts that ReserveProvider, BeginOp or KeepOp notes. Of an
+	// operation that the store returns it is zero.
+	TTL time.Duration
+
+	made time.Time // by newOp, for left
 }
 
 // OpKind names what an operation does.
@@ -140,13 +145,17 @@ type Cleanup struct {
 	// Published: the provider had been published with this pair, so a value without
 	// any mark (a person has rotated it) is deleted too.
 	Published bool
-	After     time.Time // not before
-	// ClaimedUntil: whoever stored or claimed the cleanup is at work on it until then;
-	// zero: nobody.
-	ClaimedUntil time.Time
-	Attempts     int
-	LastError    string
-	CreatedAt    time.Time
+	// Kept: it is never due, but waits for a person ("secrets scrub"): a move to another
+	// backend has left the pair behind. Whoever wants the place takes it over like any
+	// other, and it is due once its provider is deleted.
+	Kept bool
+	// Wait is how long after it was stored a cleanup is due that is not kept, and Claim how
+	// long it is claimed then by whoever stores it; zero: nobody has. Of a cleanup that the
+	// store returns both are zero.
+	Wait, Claim time.Duration
+	Attempts    int
+	LastError   string
+	CreatedAt   time.Time
 }
 
 // ProviderStore keeps the providers.
@@ -171,12 +180,12 @@ type ProviderStore interface {
 
 	// BeginOp claims a visible provider for op and returns it as it was just before;
 	// for OpRepair also a deleted one or a reservation, which stays one. ErrNoRow;
-	// ErrBusy while another operation's Until is after now; ErrInterrupted, but for
-	// OpRepair and OpDelete, if one has run out and the credentials are Incomplete: what
-	// follows would hide which of the values it has written. If incomplete, the
-	// credentials state becomes Incomplete in the same step (the provider returned
-	// still has the old one), so that a crash from here on shows.
-	BeginOp(ctx context.Context, id uuid.UUID, op Op, now time.Time, incomplete bool) (Provider, error)
+	// ErrBusy while another operation's claim lasts; ErrInterrupted, but for OpRepair and
+	// OpDelete, if one has run out and the credentials are Incomplete: what follows would
+	// hide which of the values it has written. If incomplete, the credentials state becomes
+	// Incomplete in the same step (the provider returned still has the old one), so that a
+	// crash from here on shows.
+	BeginOp(ctx context.Context, id uuid.UUID, op Op, incomplete bool) (Provider, error)
 	// UpdateProvider stores the profile, credentials and times of p and ends op. The
 	// pair at the old place may be handed over to cleanups, and cleanups that are not
 	// needed any more be dropped, in the same step. ErrLostOp, ErrDuplicateName.
@@ -186,9 +195,9 @@ type ProviderStore interface {
 	// UpdateProvider, and what moves of the provider have left behind becomes due.
 	// ErrLostOp.
 	DeleteProvider(ctx context.Context, p Provider, op Op, add []Cleanup, drop []uuid.UUID, events ...audit.Event) error
-	// KeepOp prolongs a claim, also one that has run out and that nobody has taken over,
-	// to op.Until. It waits for whatever is still being committed on the row, so that
-	// ErrLostOp is final.
+	// KeepOp makes a claim last for op.TTL from now on, also one that has run out and that
+	// nobody has taken over. It waits for whatever is still being committed on the row, so
+	// that ErrLostOp is final.
 	KeepOp(ctx context.Context, id uuid.UUID, op Op) error
 	// EndOp gives the claim back and sets the credentials' state and generation. Not an
 	// error if the claim is lost.
@@ -200,9 +209,9 @@ type ProviderStore interface {
 	// provider or its generation is another by now.
 	SetCredentialsState(ctx context.Context, id uuid.UUID, generation int64, s credentials.State) error
 
-	// ExpiredOps returns providers and reservations whose operation's Until has
-	// passed, with that operation.
-	ExpiredOps(ctx context.Context, now time.Time, limit int) ([]ExpiredOp, error)
+	// ExpiredOps returns providers and reservations whose operation has run out, with that
+	// operation, at most limit, the longest past first.
+	ExpiredOps(ctx context.Context, limit int) ([]ExpiredOp, error)
 	// Orphans returns deleted providers that still have managed credentials in the
 	// named backend and no connection that is active.
 	Orphans(ctx context.Context, backend string, limit int) ([]Provider, error)
@@ -212,16 +221,17 @@ type ProviderStore interface {
 
 	// AddCleanups stores cleanups.
 	AddCleanups(ctx context.Context, cleanups ...Cleanup) error
-	// ClaimCleanups claims at most limit cleanups that are due at now and that nobody
-	// has claimed at now, for the caller until then.
-	ClaimCleanups(ctx context.Context, now, until time.Time, limit int) ([]Cleanup, error)
-	// ClaimCleanupsAt claims every cleanup pending for one place, due or not. ErrBusy,
-	// claiming none, if somebody else has claimed one of them.
-	ClaimCleanupsAt(ctx context.Context, backend, key string, now, until time.Time) ([]Cleanup, error)
+	// ClaimCleanups claims at most limit cleanups that are due and that nobody has
+	// claimed, for ttl.
+	ClaimCleanups(ctx context.Context, ttl time.Duration, limit int) ([]Cleanup, error)
+	// ClaimCleanupsAt claims every cleanup pending for one place, due or not, for ttl.
+	// ErrBusy, claiming none, if somebody else has claimed one of them.
+	ClaimCleanupsAt(ctx context.Context, backend, key string, ttl time.Duration) ([]Cleanup, error)
 	// FinishCleanup removes the cleanup, with events. Not an error if it is gone.
 	FinishCleanup(ctx context.Context, id uuid.UUID, events ...audit.Event) error
-	// PostponeCleanup ends the claim and notes a failed attempt. Not an error if it is gone.
-	PostponeCleanup(ctx context.Context, id uuid.UUID, after time.Time, lastError string) error
+	// PostponeCleanup ends the claim and notes a failed attempt; the cleanup is due after
+	// wait. Not an error if it is gone.
+	PostponeCleanup(ctx context.Context, id uuid.UUID, wait time.Duration, lastError string) error
 }
 
 // ExpiredOp is an operation that did not end in time.
@@ -311,7 +321,7 @@ type RefreshSeen struct {
 	Lapsed int64  // the version of a lease that may be taken over; 0: none
 }
 
-// RefreshStore keeps the leases on refreshes. Their times are the database's.
+// RefreshStore keeps the leases on refreshes.
 type RefreshStore interface {
 	// ClaimRefresh gives the lease on a connection's refresh for ttl. The connection is
 	// read in the same step: ErrStale if it is not active or its sealed token is not the

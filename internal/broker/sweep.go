@@ -59,7 +59,7 @@ func (s *Service) takeSweep(ctx context.Context) (mine bool, err error) {
 	if ctx.Err() != nil {
 		return false, nil
 	}
-	mine, err = s.store.Lease(ctx, sweepLease, s.holder, s.now(), s.opTime()+5*time.Second)
+	mine, err = s.store.Lease(ctx, sweepLease, s.holder, s.opTime()+claimMargin)
 	if err != nil && ctx.Err() == nil {
 		s.log.WarnContext(ctx, "no sweep: the database does not answer", "error", err)
 	}
@@ -70,7 +70,7 @@ func (s *Service) takeSweep(ctx context.Context) (mine bool, err error) {
 func (s *Service) endSweep(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if _, err := s.store.Lease(ctx, sweepLease, s.holder, s.now(), 0); err != nil {
+	if _, err := s.store.Lease(ctx, sweepLease, s.holder, 0); err != nil {
 		s.log.WarnContext(ctx, "lease of the sweep not given back; it runs out by itself", "error", err)
 	}
 	s.log.DebugContext(ctx, "swept")
@@ -82,7 +82,7 @@ func always() bool { return true }
 
 // repairExpired takes over operations whose process has died, until still is false.
 func (s *Service) repairExpired(ctx context.Context, still func() bool) {
-	expired, err := s.store.ExpiredOps(ctx, s.now(), sweepBatch)
+	expired, err := s.store.ExpiredOps(ctx, sweepBatch)
 	if err != nil {
 		s.log.WarnContext(ctx, "interrupted operations not looked up", "error", err)
 		return
@@ -103,7 +103,7 @@ func (s *Service) repair(ctx context.Context, e ExpiredOp) error {
 	ctx, cancel := context.WithTimeout(ctx, s.opTime())
 	defer cancel()
 	op := s.newOp(OpRepair)
-	p, err := s.store.BeginOp(ctx, e.Provider.ID, op, s.now(), false)
+	p, err := s.store.BeginOp(ctx, e.Provider.ID, op, false)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (s *Service) stateAfterCut(ctx context.Context, p Provider) (credentials.St
 // until still is false.
 func (s *Service) runCleanups(ctx context.Context, still func() bool) {
 	for !s.creds.ReadOnly() && still() {
-		due, err := s.store.ClaimCleanups(ctx, s.now(), s.now().Add(s.cleanupTime()), 1)
+		due, err := s.store.ClaimCleanups(ctx, s.cleanupTime(), 1)
 		if err != nil {
 			s.log.WarnContext(ctx, "pending deletions not looked up", "error", err)
 		}
@@ -166,7 +166,7 @@ func (s *Service) runCleanups(ctx context.Context, still func() bool) {
 // fifteen seconds to one hour.
 func (s *Service) postpone(ctx context.Context, c Cleanup, cause error) {
 	wait := min(15*time.Second<<min(c.Attempts, 10), time.Hour)
-	if err := s.store.PostponeCleanup(ctx, c.ID, s.now().Add(wait), cause.Error()); err != nil {
+	if err := s.store.PostponeCleanup(ctx, c.ID, wait, cause.Error()); err != nil {
 		s.log.WarnContext(ctx, "failed deletion not noted", "error", err)
 	}
 }
@@ -186,7 +186,7 @@ func (s *Service) eraseOrphans(ctx context.Context, still func() bool) {
 		if ctx.Err() != nil || !still() {
 			return
 		}
-		note := s.cleanupOf(p.ID, p.Credentials, true, s.now().Add(s.cleanupTime()))
+		note := s.cleanupOf(p.ID, p.Credentials, true, s.cleanupTime())
 		switch err := s.store.DetachCredentials(ctx, p.ID, note); {
 		case err == nil:
 			s.creds.Forget(p.Credentials)

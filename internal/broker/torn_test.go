@@ -66,7 +66,7 @@ func TestATornPairStaysIncomplete(t *testing.T) {
 		h.SweepOnce(t.Context())
 		require.Equal(t, credentials.Incomplete, h.provider(id).Credentials.State)
 		_, err := h.store.BeginOp(t.Context(), id,
-			broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: time.Now().Add(-time.Second)}, time.Now(), true)
+			broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, TTL: -time.Second}, true)
 		require.NoError(t, err, "the repair that is cut off")
 	}
 	// Whoever repairs it need not wait for the sweep.
@@ -103,8 +103,8 @@ func (h *house) tear() uuid.UUID {
 // cutUpdate leaves a claim of an update that was killed before it has written anything.
 func (h *house) cutUpdate(id uuid.UUID) {
 	h.t.Helper()
-	ended := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: time.Now().Add(-time.Second)}
-	_, err := h.store.BeginOp(h.t.Context(), id, ended, time.Now(), true)
+	ended := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, TTL: -time.Second}
+	_, err := h.store.BeginOp(h.t.Context(), id, ended, true)
 	require.NoError(h.t, err)
 }
 

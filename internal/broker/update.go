@@ -169,7 +169,7 @@ func (s *Service) writeCredentials(ctx context.Context, c *change, op Op) (step,
 		return unchanged, nil
 	case after.InRow(): // with the row, in one statement
 		if before.Managed && !before.InRow() {
-			unchanged.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.now().Add(s.cleanupTime()))}
+			unchanged.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.cleanupTime())}
 		}
 		return unchanged, nil
 	case !after.Managed:
@@ -179,7 +179,7 @@ func (s *Service) writeCredentials(ctx context.Context, c *change, op Op) (step,
 			}
 		}
 		if before.Managed && !before.InRow() { // references replace it
-			unchanged.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.now().Add(s.cleanupTime()))}
+			unchanged.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.cleanupTime())}
 		}
 		return unchanged, s.checkReadable(ctx, *c)
 	case !c.writes():
@@ -256,7 +256,7 @@ func (s *Service) movePair(ctx context.Context, c *change, op Op) (step, error) 
 	}
 	done.drop = []uuid.UUID{note.ID}
 	if before.Managed && !before.InRow() { // else nothing of the broker's is left behind
-		done.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.now().Add(s.cleanupTime()))}
+		done.add = []Cleanup{s.cleanupOf(c.before.ID, before, true, s.cleanupTime())}
 	}
 	done.undo = func(ctx context.Context) (credentials.State, int64) {
 		s.cleanUpNow(ctx, note)
@@ -270,7 +270,7 @@ func (s *Service) copyPair(ctx context.Context, id uuid.UUID, ref credentials.Re
 	if err := s.takeOver(ctx, ref, op); err != nil {
 		return Cleanup{}, err
 	}
-	note := s.cleanupOf(id, ref, false, op.Until)
+	note := s.cleanupOf(id, ref, false, op.left())
 	if err := s.store.AddCleanups(ctx, note); err != nil {
 		return note, err
 	}

@@ -314,8 +314,8 @@ func TestUpdateSeesARotationInTheVault(t *testing.T) {
 func TestAnInternalPairThatMayNotFitTogetherSaysSo(t *testing.T) {
 	h := newHouse(t, options{internal: true})
 	id := h.register("google")
-	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: time.Now().Add(time.Minute)}
-	_, err := h.store.BeginOp(t.Context(), id, op, time.Now(), true)
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, TTL: time.Minute}
+	_, err := h.store.BeginOp(t.Context(), id, op, true)
 	require.NoError(t, err)
 	view, err := h.Provider(t.Context(), id)
 	require.NoError(t, err)

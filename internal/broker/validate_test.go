@@ -60,8 +60,8 @@ func TestURLsThatNoFlowCallsAreRefused(t *testing.T) {
 // asBefore puts a profile into the database as a program with other rules has stored it.
 func (h *house) asBefore(id uuid.UUID, change func(*broker.Profile)) {
 	h.t.Helper()
-	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: time.Now().Add(time.Minute)}
-	p, err := h.store.BeginOp(h.t.Context(), id, op, time.Now(), false)
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, TTL: time.Minute}
+	p, err := h.store.BeginOp(h.t.Context(), id, op, false)
 	require.NoError(h.t, err)
 	change(&p.Profile)
 	require.NoError(h.t, h.store.UpdateProvider(h.t.Context(), p, op, nil, nil))

@@ -65,20 +65,21 @@ var concurrencyTests = []test{
 	{"of many operations on a provider one begins", func(s *suite) {
 		p := s.publish()
 		require.Equal(s, 1, s.race(broker.ErrBusy, func(int) error {
-			_, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpUpdate), s.now, true)
+			_, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpUpdate), true)
 			return err
 		}))
 	}},
 	{"an expired reservation is published or taken over", func(s *suite) {
 		p, op := s.reserve()
-		repair := broker.Op{ID: uuid.New(), Kind: broker.OpRepair, Until: op.Until.Add(time.Minute)}
+		s.runOut(p.ID, op)
+		repair := s.newOp(broker.OpRepair)
 		var published, taken error
 		s.race(nil, func(i int) error {
 			switch i {
 			case 0:
 				published = s.store.PublishProvider(s.ctx, p, op)
 			case 1:
-				_, taken = s.store.BeginOp(s.ctx, p.ID, repair, op.Until, false)
+				_, taken = s.store.BeginOp(s.ctx, p.ID, repair, false)
 			}
 			return nil
 		})
@@ -139,7 +140,7 @@ var concurrencyTests = []test{
 		var got []uuid.UUID
 		s.race(nil, func(int) error {
 			for {
-				list, err := s.store.ClaimCleanups(s.ctx, s.now, s.now.Add(time.Minute), 3)
+				list, err := s.store.ClaimCleanups(s.ctx, time.Minute, 3)
 				if err != nil || len(list) == 0 {
 					return err
 				}
@@ -154,14 +155,14 @@ var concurrencyTests = []test{
 		c := s.addCleanup()
 		s.addCleanup(func(o *broker.Cleanup) { o.Backend, o.Key = c.Backend, c.Key })
 		require.Equal(s, 1, s.race(broker.ErrBusy, func(int) error {
-			_, err := s.store.ClaimCleanupsAt(s.ctx, c.Backend, c.Key, s.now, s.now.Add(time.Minute))
+			_, err := s.store.ClaimCleanupsAt(s.ctx, c.Backend, c.Key, time.Minute)
 			return err
 		}))
 	}},
 	{"a lease is given to one", func(s *suite) {
 		errTaken := errors.New("taken")
 		require.Equal(s, 1, s.race(errTaken, func(i int) error {
-			ok, err := s.store.Lease(s.ctx, "sweep", fmt.Sprint("replica ", i), s.now, time.Minute)
+			ok, err := s.store.Lease(s.ctx, "sweep", fmt.Sprint("replica ", i), time.Minute)
 			if err == nil && !ok {
 				err = errTaken
 			}

@@ -37,13 +37,13 @@ var moveTests = []test{
 		require.Equal(s, []uuid.UUID{old.ID, needed.ID, young.ID}, ids)
 	}},
 	{"a kept cleanup is never due, and is found by its backend", func(s *suite) {
-		kept := s.addCleanup(func(c *broker.Cleanup) { c.After = broker.KeptAfter() })
-		s.addCleanup(func(c *broker.Cleanup) { c.Backend, c.After = "another", broker.KeptAfter() })
-		s.addCleanup(func(c *broker.Cleanup) { c.After = s.now.Add(time.Hour) })
+		kept := s.addCleanup(func(c *broker.Cleanup) { c.Kept = true })
+		s.addCleanup(func(c *broker.Cleanup) { c.Backend, c.Kept = "another", true })
+		s.addCleanup(func(c *broker.Cleanup) { c.Wait = time.Hour })
 		found, err := s.store.KeptCleanups(s.ctx, kept.Backend, broker.Page{Limit: 10})
 		require.NoError(s, err)
 		require.Equal(s, []uuid.UUID{kept.ID}, cleanupIDs(found))
-		require.True(s, found[0].Kept())
+		require.True(s, found[0].Kept)
 		rest, err := s.store.KeptCleanups(s.ctx, kept.Backend, broker.Page{After: kept.ID, Limit: 10})
 		require.NoError(s, err)
 		require.Empty(s, rest)
@@ -67,8 +67,8 @@ var moveTests = []test{
 		s.remove(gone, credentials.Ref{})
 		s.publish(func(p *broker.Provider) { p.Credentials = credentials.Ref{} })
 		s.reserve()
-		s.addCleanup(func(c *broker.Cleanup) { c.Backend, c.After = "b-vault", broker.KeptAfter() })
-		s.addCleanup(func(c *broker.Cleanup) { c.Backend, c.After = "b-vault", s.now.Add(time.Hour) })
+		s.addCleanup(func(c *broker.Cleanup) { c.Backend, c.Kept = "b-vault", true })
+		s.addCleanup(func(c *broker.Cleanup) { c.Backend, c.Wait = "b-vault", time.Hour })
 		s.publish(at("c-vault", false))
 		s.addCleanup(func(c *broker.Cleanup) { c.Backend = "c-vault" })
 		require.Equal(s, []broker.NamedBackend{
@@ -76,20 +76,20 @@ var moveTests = []test{
 		}, named())
 	}},
 	{"a released cleanup is as it was", func(s *suite) {
-		kept := s.addCleanup(func(c *broker.Cleanup) { c.After = broker.KeptAfter() })
+		kept := s.addCleanup(func(c *broker.Cleanup) { c.Kept = true })
 		claim := func() []broker.Cleanup {
-			found, err := s.store.ClaimCleanupsAt(s.ctx, kept.Backend, kept.Key, s.now, s.now.Add(time.Hour))
+			found, err := s.store.ClaimCleanupsAt(s.ctx, kept.Backend, kept.Key, time.Hour)
 			require.NoError(s, err)
 			return found
 		}
 		require.Len(s, claim(), 1)
 		require.NoError(s, s.store.ReleaseCleanups(s.ctx, kept.ID, uuid.New()))
-		require.True(s, claim()[0].Kept())
+		require.True(s, claim()[0].Kept)
 	}},
 	{"deleting a provider makes due what was kept of it", func(s *suite) {
 		p := s.publish()
-		kept := s.addCleanup(func(c *broker.Cleanup) { c.ProviderID, c.After = p.ID, broker.KeptAfter() })
-		s.addCleanup(func(c *broker.Cleanup) { c.ProviderID, c.After = uuid.New(), broker.KeptAfter() })
+		kept := s.addCleanup(func(c *broker.Cleanup) { c.ProviderID, c.Kept = p.ID, true })
+		s.addCleanup(func(c *broker.Cleanup) { c.ProviderID, c.Kept = uuid.New(), true })
 		s.remove(p, credentials.Ref{})
 		require.Equal(s, []uuid.UUID{kept.ID}, cleanupIDs(s.claimDue()))
 	}},

@@ -14,7 +14,7 @@ import (
 var operationTests = []test{
 	{"beginning returns the provider as it was", func(s *suite) {
 		p := s.publish()
-		got, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpUpdate), s.now, true)
+		got, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpUpdate), true)
 		require.NoError(s, err)
 		s.equalProvider(p, got)
 		p.Credentials.State = credentials.Incomplete
@@ -29,62 +29,62 @@ var operationTests = []test{
 		p := s.publish()
 		first := s.begin(p.ID, broker.OpUpdate)
 		for _, kind := range []broker.OpKind{broker.OpUpdate, broker.OpDelete, broker.OpRepair} {
-			_, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(kind), first.Until.Add(-time.Microsecond), true)
+			_, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(kind), true)
 			require.ErrorIs(s, err, broker.ErrBusy)
 		}
 		require.Equal(s, credentials.Ready, s.provider(p.ID).Credentials.State, "a claim that failed changes nothing")
-		second := broker.Op{ID: uuid.New(), Kind: broker.OpDelete, Until: first.Until.Add(time.Minute)}
-		_, err := s.store.BeginOp(s.ctx, p.ID, second, first.Until, false)
-		require.NoError(s, err)
+		s.runOut(p.ID, first)
+		second := s.begin(p.ID, broker.OpDelete)
 		require.ErrorIs(s, s.store.UpdateProvider(s.ctx, p, first, nil, nil), broker.ErrLostOp)
 		require.NoError(s, s.store.UpdateProvider(s.ctx, p, second, nil, nil))
 	}},
 	{"who comes after an update that was cut off must repair it first", func(s *suite) {
 		p := s.publish()
 		cut := s.newOp(broker.OpUpdate)
-		_, err := s.store.BeginOp(s.ctx, p.ID, cut, s.now, true)
+		_, err := s.store.BeginOp(s.ctx, p.ID, cut, true)
 		require.NoError(s, err)
 		for _, kind := range []broker.OpKind{broker.OpUpdate, broker.OpMove} {
-			_, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(kind), cut.Until.Add(-time.Microsecond), false)
+			require.NoError(s, s.store.KeepOp(s.ctx, p.ID, cut))
+			_, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(kind), false)
 			require.ErrorIs(s, err, broker.ErrBusy)
 			require.NotErrorIs(s, err, broker.ErrInterrupted)
-			_, err = s.store.BeginOp(s.ctx, p.ID, s.newOp(kind), cut.Until, false)
+			s.runOut(p.ID, cut)
+			_, err = s.store.BeginOp(s.ctx, p.ID, s.newOp(kind), false)
 			require.ErrorIs(s, err, broker.ErrInterrupted)
 			require.ErrorIs(s, err, broker.ErrBusy)
 		}
-		repair := broker.Op{ID: uuid.New(), Kind: broker.OpRepair, Until: cut.Until.Add(time.Minute)}
-		_, err = s.store.BeginOp(s.ctx, p.ID, repair, cut.Until, false)
-		require.NoError(s, err)
+		repair := s.begin(p.ID, broker.OpRepair)
 		require.NoError(s, s.store.EndOp(s.ctx, p.ID, repair, credentials.Incomplete, 1))
 		s.begin(p.ID, broker.OpUpdate) // it has been looked at
 
 		p = s.publish()
-		_, err = s.store.BeginOp(s.ctx, p.ID, cut, s.now, true)
+		cut.TTL = -time.Microsecond
+		_, err = s.store.BeginOp(s.ctx, p.ID, cut, true)
 		require.NoError(s, err)
-		_, err = s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpDelete), cut.Until, false)
-		require.NoError(s, err, "a deletion takes the pair away")
+		s.begin(p.ID, broker.OpDelete) // which takes the pair away
 	}},
 	{"beginning needs a visible provider", func(s *suite) {
-		_, err := s.store.BeginOp(s.ctx, uuid.New(), s.newOp(broker.OpUpdate), s.now, false)
+		_, err := s.store.BeginOp(s.ctx, uuid.New(), s.newOp(broker.OpUpdate), false)
 		require.ErrorIs(s, err, broker.ErrNoRow)
 		p := s.remove(s.publish(), credentials.Ref{})
-		_, err = s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpUpdate), s.now, false)
+		_, err = s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpUpdate), false)
 		require.ErrorIs(s, err, broker.ErrNoRow)
-		_, err = s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpDelete), s.now, false)
+		_, err = s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpDelete), false)
 		require.ErrorIs(s, err, broker.ErrNoRow)
 	}},
 	{"a repair begins on a deleted provider too", func(s *suite) {
 		p := s.remove(s.publish(), credentials.Ref{})
-		got, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpRepair), s.now, false)
+		got, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpRepair), false)
 		require.NoError(s, err)
 		s.equalProvider(p, got)
 	}},
 	{"a repair takes over a reservation, which stays one", func(s *suite) {
 		p, op := s.reserve()
-		repair := broker.Op{ID: uuid.New(), Kind: broker.OpRepair, Until: op.Until.Add(time.Minute)}
-		_, err := s.store.BeginOp(s.ctx, p.ID, repair, op.Until.Add(-time.Second), false)
+		repair := s.newOp(broker.OpRepair)
+		_, err := s.store.BeginOp(s.ctx, p.ID, repair, false)
 		require.ErrorIs(s, err, broker.ErrBusy)
-		got, err := s.store.BeginOp(s.ctx, p.ID, repair, op.Until, false)
+		s.runOut(p.ID, op)
+		got, err := s.store.BeginOp(s.ctx, p.ID, repair, false)
 		require.NoError(s, err)
 		s.equalProvider(p, got)
 		_, err = s.store.Provider(s.ctx, p.ID)
@@ -94,7 +94,7 @@ var operationTests = []test{
 		_, err = s.store.Provider(s.ctx, p.ID)
 		require.ErrorIs(s, err, broker.ErrNoRow, "only PublishProvider makes a reservation visible")
 		require.NoError(s, s.store.AbandonProvider(s.ctx, p.ID, repair))
-		expired, err := s.store.ExpiredOps(s.ctx, repair.Until, 10)
+		expired, err := s.store.ExpiredOps(s.ctx, 10)
 		require.NoError(s, err)
 		require.Empty(s, expired)
 	}},
@@ -199,29 +199,30 @@ func testDelete(s *suite) {
 func testExpiredOps(s *suite) {
 	reserved, register := s.reserve()
 	updated := s.publish()
-	update := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: register.Until.Add(time.Second)}
-	_, err := s.store.BeginOp(s.ctx, updated.ID, update, s.now, false)
-	require.NoError(s, err)
+	update := s.begin(updated.ID, broker.OpUpdate)
 	s.publish() // idle
 
-	list := func(now time.Time, limit int) []broker.ExpiredOp {
+	list := func(limit int) []broker.ExpiredOp {
 		s.Helper()
-		ops, err := s.store.ExpiredOps(s.ctx, now, limit)
+		ops, err := s.store.ExpiredOps(s.ctx, limit)
 		require.NoError(s, err)
 		return ops
 	}
-	require.Empty(s, list(register.Until.Add(-time.Microsecond), 10))
-	ops := list(update.Until, 10)
+	require.Empty(s, list(10))
+	register.TTL, update.TTL = -time.Minute, 0
+	require.NoError(s, s.store.KeepOp(s.ctx, reserved.ID, register))
+	require.NoError(s, s.store.KeepOp(s.ctx, updated.ID, update))
+	ops := list(10)
 	require.Len(s, ops, 2)
 	s.equalProvider(reserved, ops[0].Provider)
-	require.Equal(s, register, ops[0].Op)
+	require.Equal(s, broker.Op{ID: register.ID, Kind: broker.OpRegister}, ops[0].Op)
 	require.True(s, ops[0].Reserved)
 	s.equalProvider(updated, ops[1].Provider)
-	require.Equal(s, update, ops[1].Op)
+	require.Equal(s, broker.Op{ID: update.ID, Kind: broker.OpUpdate}, ops[1].Op)
 	require.False(s, ops[1].Reserved)
-	require.Len(s, list(update.Until, 1), 1)
+	require.Len(s, list(1), 1)
 	require.NoError(s, s.store.EndOp(s.ctx, updated.ID, update, credentials.Ready, 1))
-	require.Len(s, list(update.Until, 10), 1)
+	require.Len(s, list(10), 1)
 }
 
 func testOrphans(s *suite) {
@@ -271,17 +272,22 @@ func testDetach(s *suite) {
 
 func testKeep(s *suite) {
 	p := s.publish()
-	op := s.begin(p.ID, broker.OpUpdate)
-	later := op
-	later.Until = op.Until.Add(time.Hour)
-	require.NoError(s, s.store.KeepOp(s.ctx, p.ID, later))
-	_, err := s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpUpdate), op.Until.Add(time.Minute), false)
+	op := s.newOp(broker.OpUpdate)
+	op.TTL = 0
+	_, err := s.store.BeginOp(s.ctx, p.ID, op, false)
+	require.NoError(s, err)
+	op.TTL = time.Minute
+	require.NoError(s, s.store.KeepOp(s.ctx, p.ID, op), "it has run out, and nobody has taken over")
+	_, err = s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpUpdate), false)
 	require.ErrorIs(s, err, broker.ErrBusy)
 	require.ErrorIs(s, s.store.KeepOp(s.ctx, p.ID, s.newOp(broker.OpUpdate)), broker.ErrLostOp, "another's claim")
 	require.NoError(s, s.store.EndOp(s.ctx, p.ID, op, credentials.Ready, 1))
-	require.ErrorIs(s, s.store.KeepOp(s.ctx, p.ID, later), broker.ErrLostOp)
-	require.ErrorIs(s, s.store.KeepOp(s.ctx, uuid.New(), later), broker.ErrLostOp)
+	require.ErrorIs(s, s.store.KeepOp(s.ctx, p.ID, op), broker.ErrLostOp)
+	require.ErrorIs(s, s.store.KeepOp(s.ctx, uuid.New(), op), broker.ErrLostOp)
 
 	reserved, register := s.reserve()
 	require.NoError(s, s.store.KeepOp(s.ctx, reserved.ID, register))
+	s.runOut(reserved.ID, register)
+	s.begin(reserved.ID, broker.OpRepair)
+	require.ErrorIs(s, s.store.KeepOp(s.ctx, reserved.ID, register), broker.ErrLostOp, "taken over")
 }

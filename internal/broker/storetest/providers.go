@@ -63,13 +63,14 @@ var providerTests = []test{
 		require.Equal(s, time.UTC, got.Location())
 	}},
 	{"a reservation is not visible", func(s *suite) {
-		p, _ := s.reserve()
+		p, op := s.reserve()
 		_, err := s.store.Provider(s.ctx, p.ID)
 		require.ErrorIs(s, err, broker.ErrNoRow)
 		for _, list := range s.listings(p.Profile.Name) {
 			require.Empty(s, list)
 		}
-		_, err = s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpUpdate), s.now.Add(time.Hour), false)
+		s.runOut(p.ID, op)
+		_, err = s.store.BeginOp(s.ctx, p.ID, s.newOp(broker.OpUpdate), false)
 		require.ErrorIs(s, err, broker.ErrNoRow)
 		require.ErrorIs(s, s.store.CreateConnection(s.ctx, broker.Connection{
 			ID: uuid.New(), ProviderID: p.ID, Status: broker.StatusPending, CreatedAt: s.now, UpdatedAt: s.now,

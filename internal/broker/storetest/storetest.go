@@ -62,7 +62,7 @@ type suite struct {
 	*testing.T
 	store broker.Store
 	ctx   context.Context
-	now   time.Time // a moment of the store's time, which is not the machine's
+	now   time.Time // a moment of the caller's time, which is not the machine's
 }
 
 var serial atomic.Int64
@@ -89,7 +89,7 @@ func (s *suite) newProvider() broker.Provider {
 }
 
 func (s *suite) newOp(kind broker.OpKind) broker.Op {
-	return broker.Op{ID: uuid.New(), Kind: kind, Until: s.now.Add(time.Minute)}
+	return broker.Op{ID: uuid.New(), Kind: kind, TTL: time.Minute}
 }
 
 // reserve stores a reservation.
@@ -116,9 +116,16 @@ func (s *suite) publish(change ...func(*broker.Provider)) broker.Provider {
 func (s *suite) begin(id uuid.UUID, kind broker.OpKind) broker.Op {
 	s.Helper()
 	op := s.newOp(kind)
-	_, err := s.store.BeginOp(s.ctx, id, op, s.now, false)
+	_, err := s.store.BeginOp(s.ctx, id, op, false)
 	require.NoError(s, err)
 	return op
+}
+
+// runOut lets a claim run out.
+func (s *suite) runOut(id uuid.UUID, op broker.Op) {
+	s.Helper()
+	op.TTL = 0
+	require.NoError(s, s.store.KeepOp(s.ctx, id, op))
 }
 
 // remove deletes a provider, with the credentials that its row shall name afterwards.
@@ -168,7 +175,7 @@ func (s *suite) provider(id uuid.UUID) broker.Provider {
 func (s *suite) newCleanup() broker.Cleanup {
 	return broker.Cleanup{
 		ID: uuid.New(), Backend: "hashicorp-vault", Key: fmt.Sprintf("place-%d", serial.Add(1)), ProviderID: uuid.New(),
-		Generation: 3, Published: true, After: s.now, CreatedAt: s.now.Add(-time.Hour),
+		Generation: 3, Published: true, CreatedAt: s.now.Add(-time.Hour),
 	}
 }
 

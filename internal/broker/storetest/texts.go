@@ -42,7 +42,7 @@ var textTests = []test{
 
 		cleanup := s.addCleanup(func(c *broker.Cleanup) { c.Backend, c.Key, c.LastError = attack, attack, attack })
 		require.Equal(s, []uuid.UUID{cleanup.ID}, cleanupIDs(s.claimDue()))
-		ok, err := s.store.Lease(s.ctx, attack, attack, s.now, time.Minute)
+		ok, err := s.store.Lease(s.ctx, attack, attack, time.Minute)
 		require.NoError(s, err)
 		require.True(s, ok)
 	}},

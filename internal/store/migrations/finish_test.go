@@ -136,8 +136,8 @@ func TestKeysOfWhatIsSealed(t *testing.T) {
 func TestFinishWaitsForAnOperation(t *testing.T) {
 	_, s, m := existing(t, `INSERT INTO provider_profiles (id, name, client_id) VALUES ('00000000-0000-4000-8000-000000000001', 'p', 'x')`)
 	id := uuid.MustParse("00000000-0000-4000-8000-000000000001")
-	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: time.Now().Add(time.Hour)}
-	p, err := s.BeginOp(t.Context(), id, op, time.Now(), false)
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, TTL: time.Hour}
+	p, err := s.BeginOp(t.Context(), id, op, false)
 	require.NoError(t, err)
 	finished := make(chan error, 1)
 	go func() { _, err := m.Finish(t.Context(), true); finished <- err }()
@@ -156,13 +156,13 @@ func TestFinishLeavesAnInterruptedChangeToTheSweep(t *testing.T) {
 	const id = "00000000-0000-4000-8000-000000000001"
 	d, s, m := existing(t, `INSERT INTO provider_profiles (id, name, client_id) VALUES ('`+id+`', 'p', 'x')`)
 	d.exec(t, `UPDATE provider_profiles SET secret_backend = 'hashicorp-vault', secret_key = 'p', secret_managed = true, credentials_state = 'incomplete'`)
-	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: time.Now().Add(-time.Minute)}
-	_, err := s.BeginOp(t.Context(), uuid.MustParse(id), op, time.Now(), false)
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, TTL: -time.Minute}
+	_, err := s.BeginOp(t.Context(), uuid.MustParse(id), op, false)
 	require.NoError(t, err)
 	done, err := m.Finish(t.Context(), true)
 	require.NoError(t, err)
 	require.Equal(t, 1, done.Superseded)
-	expired, err := s.ExpiredOps(t.Context(), time.Now(), 10)
+	expired, err := s.ExpiredOps(t.Context(), 10)
 	require.NoError(t, err)
 	require.Len(t, expired, 1)
 }

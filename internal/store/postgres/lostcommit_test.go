@@ -21,8 +21,7 @@ func TestATransactionWhoseCommitWasNotAnsweredIsNotRepeated(t *testing.T) {
 			s := open(t, p.URL)
 			defer func() { _ = s.Close() }()
 			provider, _ := addActive(t, s)
-			now := time.Now()
-			op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: now.Add(time.Minute)}
+			op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, TTL: time.Minute}
 			var commits atomic.Int64
 			p.Around(func(statement string, ask func() bool) bool {
 				if statement != "commit" || commits.Add(1) > 1 {
@@ -30,7 +29,7 @@ func TestATransactionWhoseCommitWasNotAnsweredIsNotRepeated(t *testing.T) {
 				}
 				return arrives && ask() && false
 			})
-			_, err := s.BeginOp(t.Context(), provider, op, now, false)
+			_, err := s.BeginOp(t.Context(), provider, op, false)
 			require.Error(t, err)
 			require.NotErrorIs(t, err, broker.ErrBusy, "it has met itself")
 			require.EqualValues(t, 1, commits.Load())

@@ -41,8 +41,10 @@ var dialect = relational.Dialect{
 	ForUpdate:   " FOR NO KEY UPDATE",
 	SkipLocked:  " FOR UPDATE SKIP LOCKED",
 	AddressText: "host(ip_address)",
-	Now:         "clock_timestamp()",
-	FromNow:     "clock_timestamp() + $3::bigint * interval '1 microsecond'",
+	Now:         "statement_timestamp()",
+	FromNow: func(param string) string {
+		return "clock_timestamp() + " + param + "::bigint * interval '1 microsecond'"
+	},
 }
 
 // Open connects to the database. It does not look at the schema: see Migrator.

@@ -30,8 +30,8 @@ func TestReadOnlySessions(t *testing.T) {
 	require.ErrorIs(t, s.Ping(t.Context()), broker.ErrReadOnly)
 	_, err := s.ReadToken(t.Context(), connection, retrieved(t.Context(), connection))
 	require.ErrorIs(t, err, broker.ErrReadOnly)
-	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: time.Now().Add(time.Minute)}
-	_, err = s.BeginOp(t.Context(), uuid.New(), op, time.Now(), false)
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, TTL: time.Minute}
+	_, err = s.BeginOp(t.Context(), uuid.New(), op, false)
 	require.ErrorIs(t, err, broker.ErrReadOnly)
 	_, err = s.Connection(t.Context(), connection)
 	require.NoError(t, err, "what only reads goes on")

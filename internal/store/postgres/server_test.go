@@ -22,7 +22,7 @@ func addActive(t testing.TB, s broker.Store) (provider, connection uuid.UUID) {
 	t.Helper()
 	ctx, now := t.Context(), time.Now()
 	p := broker.Provider{ID: uuid.New(), Profile: broker.Profile{Name: uuid.NewString()}, CreatedAt: now, UpdatedAt: now}
-	op := broker.Op{ID: uuid.New(), Kind: broker.OpRegister, Until: now.Add(time.Minute)}
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpRegister, TTL: time.Minute}
 	require.NoError(t, s.ReserveProvider(ctx, p, op))
 	require.NoError(t, s.PublishProvider(ctx, p, op))
 	c := broker.Connection{
@@ -44,7 +44,7 @@ func TestARestartOfTheServerIsSurvived(t *testing.T) {
 	defer func() { _ = s.Close() }()
 	provider, connection := addActive(t, s)
 	now := time.Now()
-	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: now.Add(time.Minute)}
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, TTL: time.Minute}
 	for name, call := range map[string]func() error{
 		"ReadToken": func() error {
 			_, err := s.ReadToken(t.Context(), connection, retrieved(t.Context(), connection))
@@ -55,7 +55,7 @@ func TestARestartOfTheServerIsSurvived(t *testing.T) {
 		"SetStatus": func() error {
 			return s.SetStatus(t.Context(), connection, broker.StatusActive, broker.StatusActive, now, retrieved(t.Context(), connection))
 		},
-		"BeginOp": func() error { _, err := s.BeginOp(t.Context(), provider, op, now, false); return err },
+		"BeginOp": func() error { _, err := s.BeginOp(t.Context(), provider, op, false); return err },
 	} {
 		busy(t, s)
 		cluster.Restart(t)
@@ -111,18 +111,18 @@ func TestWaitingForALockEndsWithTheContextOrTheCallTimeout(t *testing.T) {
 	_, err = other.Exec(t.Context(), fmt.Sprintf("SELECT 1 FROM provider_profiles WHERE id = '%s' FOR UPDATE", provider))
 	require.NoError(t, err)
 
-	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: time.Now().Add(time.Minute)}
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, TTL: time.Minute}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err = s.BeginOp(ctx, provider, op, time.Now(), false)
+	_, err = s.BeginOp(ctx, provider, op, false)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	_, err = s.BeginOp(t.Context(), provider, op, time.Now(), false)
+	_, err = s.BeginOp(t.Context(), provider, op, false)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorIs(t, err, broker.ErrDatabaseDown)
 	_, err = other.Exec(t.Context(), "ROLLBACK")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		_, err := s.BeginOp(t.Context(), provider, op, time.Now(), false)
+		_, err := s.BeginOp(t.Context(), provider, op, false)
 		return err == nil
 	}, 10*time.Second, 20*time.Millisecond)
 }

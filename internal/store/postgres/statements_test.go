@@ -95,7 +95,7 @@ func TestNothingIsScannedWhole(t *testing.T) {
 		return func() error { _, err := broker.All(s.AuditEvents(ctx, f)); return err }
 	}
 	pending := broker.Connection{ID: uuid.New(), ProviderID: provider, Status: broker.StatusPending, CreatedAt: now, UpdatedAt: now}
-	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, Until: now.Add(time.Minute)}
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, TTL: time.Minute}
 	for name, call := range map[string]func() error{
 		"ReadToken": func() error {
 			_, err := s.ReadToken(ctx, connection, audit.New(ctx, audit.TokenRetrieved, connection, nil))
@@ -122,11 +122,11 @@ func TestNothingIsScannedWhole(t *testing.T) {
 			_, err := broker.All(s.Providers(ctx, broker.Page{Limit: 20, After: provider}))
 			return err
 		},
-		"BeginOp":            func() error { _, err := s.BeginOp(ctx, provider, op, now, false); return err },
-		"ExpiredOps":         func() error { _, err := s.ExpiredOps(ctx, now, 10); return err },
+		"BeginOp":            func() error { _, err := s.BeginOp(ctx, provider, op, false); return err },
+		"ExpiredOps":         func() error { _, err := s.ExpiredOps(ctx, 10); return err },
 		"Orphans":            func() error { _, err := s.Orphans(ctx, "internal", 10); return err },
-		"ClaimCleanups":      func() error { _, err := s.ClaimCleanups(ctx, now, now, 10); return err },
-		"ClaimCleanupsAt":    func() error { _, err := s.ClaimCleanupsAt(ctx, "vault", "key-7", now, now); return err },
+		"ClaimCleanups":      func() error { _, err := s.ClaimCleanups(ctx, time.Minute, 10); return err },
+		"ClaimCleanupsAt":    func() error { _, err := s.ClaimCleanupsAt(ctx, "vault", "key-7", time.Minute); return err },
 		"PruneAudit":         func() error { _, err := s.PruneAudit(ctx, now.AddDate(-1, 0, 0), 100); return err },
 		"audit":              audits(audit.Filter{}),
 		"audit, a rare type": audits(audit.Filter{Type: audit.ProviderCreated}),
@@ -169,7 +169,7 @@ func TestOneRoundTrip(t *testing.T) {
 	s, r := recorded(t)
 	ctx, now := t.Context(), time.Now()
 	p := broker.Provider{ID: uuid.New(), Profile: broker.Profile{Name: "p"}, CreatedAt: now, UpdatedAt: now}
-	op := broker.Op{ID: uuid.New(), Kind: broker.OpRegister, Until: now.Add(time.Minute)}
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpRegister, TTL: time.Minute}
 	require.NoError(t, s.ReserveProvider(ctx, p, op))
 	require.NoError(t, s.PublishProvider(ctx, p, op))
 	c := broker.Connection{ID: uuid.New(), ProviderID: p.ID, Status: broker.StatusPending, CreatedAt: now, UpdatedAt: now, ExpiresAt: now.Add(time.Minute)}

@@ -10,28 +10,58 @@ import (
 	"github.com/nexus-broker/nexus-broker/internal/broker"
 )
 
+// kept is when a cleanup is due that is kept: never.
+var kept = time.Date(9999, time.January, 1, 0, 0, 0, 0, time.UTC)
+
 const (
-	cleanupColumns = "id, backend, secret_key, provider_id, generation, published, due_at, claimed_until, attempts, last_error, created_at"
-	selectCleanups = "SELECT " + cleanupColumns + " FROM credential_cleanups"
+	cleanupColumns = "id, backend, secret_key, provider_id, generation, published, attempts, last_error, created_at"
 	deleteCleanup  = "DELETE FROM credential_cleanups WHERE id = $1"
 )
 
-var insertCleanup = "INSERT INTO credential_cleanups (" + cleanupColumns + ") VALUES (" + placeholders(1, 11) + ")"
-
-func scanCleanup(scan Scan) (broker.Cleanup, error) {
-	var c broker.Cleanup
-	err := scan(&c.ID, &c.Backend, &c.Key, &c.ProviderID, &c.Generation, &c.Published,
-		instant(&c.After), instant(&c.ClaimedUntil), &c.Attempts, text(&c.LastError), instant(&c.CreatedAt))
-	return c, err
+func (s *Store) insertCleanup() string {
+	return "INSERT INTO credential_cleanups (" + cleanupColumns + ", due_at, claimed_until) VALUES (" + placeholders(1, 9) +
+		", COALESCE($10, " + s.dialect.FromNow("$11") + "), " + s.dialect.FromNow("$12") + ")"
 }
 
-func insertCleanups(ctx context.Context, tx Tx, cleanups []broker.Cleanup) error {
+// selectCleanups reads what scanCleanup and scanClaim scan.
+func (s *Store) selectCleanups() string {
+	return "SELECT " + cleanupColumns + ", due_at, COALESCE(claimed_until > " + s.dialect.Now + ", false) FROM credential_cleanups"
+}
+
+// claim is a cleanup with whether somebody has claimed it.
+type claim struct {
+	cleanup broker.Cleanup
+	claimed bool
+}
+
+func scanClaim(scan Scan) (r claim, err error) {
+	c := &r.cleanup
+	var due time.Time
+	err = scan(&c.ID, &c.Backend, &c.Key, &c.ProviderID, &c.Generation, &c.Published,
+		&c.Attempts, text(&c.LastError), instant(&c.CreatedAt), instant(&due), &r.claimed)
+	c.Kept = !due.Before(kept)
+	return r, err
+}
+
+func scanCleanup(scan Scan) (broker.Cleanup, error) {
+	r, err := scanClaim(scan)
+	return r.cleanup, err
+}
+
+func (s *Store) insertCleanups(ctx context.Context, tx Tx, cleanups []broker.Cleanup) error {
 	for _, c := range cleanups {
 		if err := storable(limited{"backend", c.Backend, 0}, limited{"credentials key", c.Key, 0}); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, insertCleanup, c.ID, c.Backend, c.Key, c.ProviderID, c.Generation, c.Published,
-			at(c.After), at(c.ClaimedUntil), c.Attempts, textOrNull(recordable(c.LastError)), at(c.CreatedAt))
+		var due, claim any // NULL: not kept, nobody's
+		if c.Kept {
+			due = kept
+		}
+		if c.Claim != 0 {
+			claim = c.Claim.Microseconds()
+		}
+		_, err := tx.Exec(ctx, s.insertCleanup(), c.ID, c.Backend, c.Key, c.ProviderID, c.Generation, c.Published,
+			c.Attempts, textOrNull(recordable(c.LastError)), at(c.CreatedAt), due, c.Wait.Microseconds(), claim)
 		if err != nil {
 			return err
 		}
@@ -41,45 +71,42 @@ func insertCleanups(ctx context.Context, tx Tx, cleanups []broker.Cleanup) error
 
 // AddCleanups stores cleanups.
 func (s *Store) AddCleanups(ctx context.Context, cleanups ...broker.Cleanup) error {
-	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error { return insertCleanups(ctx, tx, cleanups) })
+	return s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error { return s.insertCleanups(ctx, tx, cleanups) })
 }
 
-// ClaimCleanups claims at most limit cleanups that are due at now and that nobody
-// has claimed.
-func (s *Store) ClaimCleanups(ctx context.Context, now, until time.Time, limit int) ([]broker.Cleanup, error) {
-	var sel selection
-	sel.where("due_at <= ?", at(now))
-	sel.where("(claimed_until IS NULL OR claimed_until <= ?)", at(now))
-	return s.claimCleanups(ctx, selectCleanups+sel.end("due_at, id", limit)+s.dialect.SkipLocked, sel.args, now, until)
+// ClaimCleanups claims at most limit cleanups that are due and that nobody has claimed.
+func (s *Store) ClaimCleanups(ctx context.Context, ttl time.Duration, limit int) ([]broker.Cleanup, error) {
+	now := s.dialect.Now
+	sel := selection{conditions: []string{"due_at <= " + now, "(claimed_until IS NULL OR claimed_until <= " + now + ")"}}
+	return s.claimCleanups(ctx, s.selectCleanups()+sel.end("due_at, id", limit)+s.dialect.SkipLocked, sel.args, ttl)
 }
 
 // ClaimCleanupsAt claims every cleanup pending for one place, or none.
-func (s *Store) ClaimCleanupsAt(ctx context.Context, backend, key string, now, until time.Time) ([]broker.Cleanup, error) {
+func (s *Store) ClaimCleanupsAt(ctx context.Context, backend, key string, ttl time.Duration) ([]broker.Cleanup, error) {
 	var sel selection
 	sel.where("backend = ?", backend)
 	sel.where("secret_key = ?", key)
-	return s.claimCleanups(ctx, selectCleanups+sel.end("id", 0)+s.dialect.ForUpdate, sel.args, now, until)
+	return s.claimCleanups(ctx, s.selectCleanups()+sel.end("id", 0)+s.dialect.ForUpdate, sel.args, ttl)
 }
 
 // claimCleanups claims what a statement selects and locks. ErrBusy, claiming nothing,
-// if one of the rows is claimed at now.
-func (s *Store) claimCleanups(
-	ctx context.Context, statement string, args []any, now, until time.Time,
-) (claimed []broker.Cleanup, err error) {
+// if one of the rows is claimed.
+func (s *Store) claimCleanups(ctx context.Context, statement string, args []any, ttl time.Duration) (claimed []broker.Cleanup, err error) {
+	update := "UPDATE credential_cleanups SET claimed_until = " + s.dialect.FromNow("$2") + " WHERE id = $1"
 	err = s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
-		if claimed, err = all(ctx, tx, statement, args, scanCleanup); err != nil {
+		claimed = nil
+		found, err := all(ctx, tx, statement, args, scanClaim)
+		if err != nil {
 			return err
 		}
-		for i := range claimed {
-			c := &claimed[i]
-			if c.ClaimedUntil.After(now) {
+		for _, c := range found {
+			if c.claimed {
 				return broker.ErrBusy
 			}
-			c.ClaimedUntil = until.UTC().Truncate(time.Microsecond)
-			_, err := tx.Exec(ctx, "UPDATE credential_cleanups SET claimed_until = $2 WHERE id = $1", c.ID, at(until))
-			if err != nil {
+			if _, err := tx.Exec(ctx, update, c.cleanup.ID, ttl.Microseconds()); err != nil {
 				return err
 			}
+			claimed = append(claimed, c.cleanup)
 		}
 		return nil
 	})
@@ -96,9 +123,9 @@ func (s *Store) FinishCleanup(ctx context.Context, id uuid.UUID, events ...audit
 }
 
 // PostponeCleanup ends the claim and notes a failed attempt.
-func (s *Store) PostponeCleanup(ctx context.Context, id uuid.UUID, after time.Time, lastError string) error {
+func (s *Store) PostponeCleanup(ctx context.Context, id uuid.UUID, wait time.Duration, lastError string) error {
 	_, err := s.db.Exec(ctx, `UPDATE credential_cleanups
-		SET claimed_until = NULL, due_at = $2, last_error = $3, attempts = attempts + 1 WHERE id = $1`,
-		id, at(after), textOrNull(recordable(lastError)))
+		SET claimed_until = NULL, due_at = `+s.dialect.FromNow("$2")+`, last_error = $3, attempts = attempts + 1 WHERE id = $1`,
+		id, wait.Microseconds(), textOrNull(recordable(lastError)))
 	return err
 }

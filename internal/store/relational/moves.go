@@ -31,11 +31,11 @@ func (s *Store) CountProviders(ctx context.Context) (int, error) {
 func (s *Store) KeptCleanups(ctx context.Context, backend string, page broker.Page) ([]broker.Cleanup, error) {
 	var sel selection
 	sel.where("backend = ?", backend)
-	sel.where("due_at >= ?", at(broker.KeptAfter()))
+	sel.where("due_at >= ?", kept)
 	if page.After != uuid.Nil {
 		sel.where("id > ?", page.After)
 	}
-	return all(ctx, s.db, selectCleanups+sel.end("id", page.Limit), sel.args, scanCleanup)
+	return all(ctx, s.db, s.selectCleanups()+sel.end("id", page.Limit), sel.args, scanCleanup)
 }
 
 // NamedBackends counts what names each secret backend.
@@ -46,7 +46,7 @@ func (s *Store) NamedBackends(ctx context.Context) ([]broker.NamedBackend, error
 			UNION ALL
 			SELECT backend, 0, 0, 1, CASE WHEN due_at >= $1 THEN 1 ELSE 0 END FROM credential_cleanups
 		) AS named GROUP BY backend ORDER BY backend`
-	return all(ctx, s.db, statement, []any{at(broker.KeptAfter())}, func(scan Scan) (n broker.NamedBackend, err error) {
+	return all(ctx, s.db, statement, []any{kept}, func(scan Scan) (n broker.NamedBackend, err error) {
 		var cleanups int
 		err = scan(&n.Name, &n.Providers, &n.Managed, &cleanups, &n.Kept)
 		n.Due = cleanups - n.Kept
@@ -67,4 +67,8 @@ func (s *Store) ReleaseCleanups(ctx context.Context, ids ...uuid.UUID) error {
 }
 
 // keptBecomeDue hands what moves of a provider have left behind to the sweep.
-const keptBecomeDue = "UPDATE credential_cleanups SET due_at = $2 WHERE provider_id = $1 AND due_at >= $3"
+func (s *Store) keptBecomeDue(id uuid.UUID) statement {
+	return statement{
+		"UPDATE credential_cleanups SET due_at = " + s.dialect.Now + " WHERE provider_id = $1 AND due_at >= $2", []any{id, kept},
+	}
+}

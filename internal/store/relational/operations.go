@@ -3,7 +3,6 @@ package relational
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -11,30 +10,38 @@ import (
 	"github.com/nexus-broker/nexus-broker/internal/credentials"
 )
 
-var selectHeld = "SELECT " + providerColumns + ", op, op_id, op_until FROM provider_profiles"
+// selectHeld reads what scanHeld scans. Whether a claim has run out is told by the
+// statement that has locked the row.
+func (s *Store) selectHeld() string {
+	now := s.dialect.Now
+	return "SELECT " + providerColumns + ", op, op_id, COALESCE(op_until > " + now + ", false), COALESCE(op_until <= " + now + ", false)" +
+		" FROM provider_profiles"
+}
 
 // held is a provider's row with the operation that holds it.
 type held struct {
 	provider broker.Provider
 	op       broker.Op // zero: none
+	alive    bool      // its claim lasts
+	lapsed   bool      // its claim has run out
 }
 
 func (h held) reserved() bool { return h.op.Kind == broker.OpRegister }
 
 func scanHeld(scan Scan) (h held, err error) {
-	h.provider, err = scanProvider(scan, text(&h.op.Kind), &h.op.ID, instant(&h.op.Until))
+	h.provider, err = scanProvider(scan, text(&h.op.Kind), &h.op.ID, &h.alive, &h.lapsed)
 	return h, err
 }
 
 // BeginOp claims a provider for op and returns it as it was just before.
 func (s *Store) BeginOp(
-	ctx context.Context, id uuid.UUID, op broker.Op, now time.Time, incomplete bool,
+	ctx context.Context, id uuid.UUID, op broker.Op, incomplete bool,
 ) (p broker.Provider, err error) {
 	if op.Kind == broker.OpRegister {
 		return p, fmt.Errorf("an operation %q begins with ReserveProvider", op.Kind)
 	}
 	err = s.db.Atomically(ctx, func(ctx context.Context, tx Tx) error {
-		h, err := first(ctx, tx, selectHeld+" WHERE id = $1"+s.dialect.ForUpdate, []any{id}, scanHeld)
+		h, err := first(ctx, tx, s.selectHeld()+" WHERE id = $1"+s.dialect.ForUpdate, []any{id}, scanHeld)
 		if err != nil {
 			return err
 		}
@@ -42,9 +49,9 @@ func (s *Store) BeginOp(
 		switch {
 		case hidden && op.Kind != broker.OpRepair:
 			return broker.ErrNoRow
-		case h.op.Until.After(now):
+		case h.alive:
 			return broker.ErrBusy
-		case !h.op.Until.IsZero() && h.provider.Credentials.State == credentials.Incomplete &&
+		case h.lapsed && h.provider.Credentials.State == credentials.Incomplete &&
 			op.Kind != broker.OpRepair && op.Kind != broker.OpDelete:
 			return broker.ErrInterrupted
 		}
@@ -56,16 +63,17 @@ func (s *Store) BeginOp(
 		if incomplete {
 			state = credentials.Incomplete
 		}
-		_, err = tx.Exec(ctx, `UPDATE provider_profiles SET op = $2, op_id = $3, op_until = $4, credentials_state = $5
-			WHERE id = $1`, id, string(kind), op.ID, at(op.Until), string(state))
+		_, err = tx.Exec(ctx, `UPDATE provider_profiles SET op = $2, op_id = $3, op_until = `+s.dialect.FromNow("$4")+`,
+			credentials_state = $5 WHERE id = $1`, id, string(kind), op.ID, op.TTL.Microseconds(), string(state))
 		return err
 	})
 	return p, err
 }
 
-// KeepOp prolongs a claim.
+// KeepOp makes a claim last for op.TTL from now on.
 func (s *Store) KeepOp(ctx context.Context, id uuid.UUID, op broker.Op) error {
-	n, err := s.db.Exec(ctx, `UPDATE provider_profiles SET op_until = $3 WHERE id = $1 AND op_id = $2`, id, op.ID, at(op.Until))
+	n, err := s.db.Exec(ctx, `UPDATE provider_profiles SET op_until = `+s.dialect.FromNow("$3")+`
+		WHERE id = $1 AND op_id = $2`, id, op.ID, op.TTL.Microseconds())
 	return unless(n, err, broker.ErrLostOp)
 }
 
@@ -84,11 +92,10 @@ func (s *Store) SetCredentialsState(ctx context.Context, id uuid.UUID, generatio
 	return err
 }
 
-// ExpiredOps returns providers and reservations whose operation's Until has passed.
-func (s *Store) ExpiredOps(ctx context.Context, now time.Time, limit int) ([]broker.ExpiredOp, error) {
-	var sel selection
-	sel.where("op_until <= ?", at(now))
-	return all(ctx, s.db, selectHeld+sel.end("op_until, id", limit), sel.args, func(scan Scan) (broker.ExpiredOp, error) {
+// ExpiredOps returns providers and reservations whose operation has run out.
+func (s *Store) ExpiredOps(ctx context.Context, limit int) ([]broker.ExpiredOp, error) {
+	sel := selection{conditions: []string{"op_until <= " + s.dialect.Now}}
+	return all(ctx, s.db, s.selectHeld()+sel.end("op_until, id", limit), sel.args, func(scan Scan) (broker.ExpiredOp, error) {
 		h, err := scanHeld(scan)
 		return broker.ExpiredOp{Provider: h.provider, Op: h.op, Reserved: h.reserved()}, err
 	})
@@ -115,6 +122,6 @@ func (s *Store) DetachCredentials(ctx context.Context, id uuid.UUID, c broker.Cl
 		if err := unless(n, err, broker.ErrStale); err != nil {
 			return err
 		}
-		return insertCleanups(ctx, tx, []broker.Cleanup{c})
+		return s.insertCleanups(ctx, tx, []broker.Cleanup{c})
 	})
 }

@@ -122,8 +122,10 @@ func storableProvider(p broker.Provider) error {
 	return err
 }
 
-var insertProvider = "INSERT INTO provider_profiles (id, op, op_id, op_until, health_status, " +
-	strings.Join(writtenColumns, ", ") + ") VALUES (" + placeholders(1, 5+len(writtenColumns)) + ")"
+func (s *Store) insertProvider() string {
+	return "INSERT INTO provider_profiles (id, op, op_id, op_until, health_status, " + strings.Join(writtenColumns, ", ") +
+		") VALUES ($1, $2, $3, " + s.dialect.FromNow("$4") + ", " + placeholders(5, 1+len(writtenColumns)) + ")"
+}
 
 // ReserveProvider inserts p as a reservation under op.
 func (s *Store) ReserveProvider(ctx context.Context, p broker.Provider, op broker.Op) error {
@@ -134,8 +136,8 @@ func (s *Store) ReserveProvider(ctx context.Context, p broker.Provider, op broke
 	if health == "" {
 		health = broker.HealthUnknown
 	}
-	args := append([]any{p.ID, string(broker.OpRegister), op.ID, at(op.Until), string(health)}, writtenValues(p)...)
-	_, err := s.db.Exec(ctx, insertProvider, args...)
+	args := append([]any{p.ID, string(broker.OpRegister), op.ID, op.TTL.Microseconds(), string(health)}, writtenValues(p)...)
+	_, err := s.db.Exec(ctx, s.insertProvider(), args...)
 	return err
 }
 
@@ -188,8 +190,7 @@ func (s *Store) DeleteProvider(
 		return err
 	}
 	args := append([]any{p.ID, op.ID, at(p.DeletedAt)}, credentialsValues(p)...)
-	due := []any{p.ID, at(p.DeletedAt), at(broker.KeptAfter())}
-	return s.finishOp(ctx, deleteProvider, args, add, drop, events, statement{keptBecomeDue, due})
+	return s.finishOp(ctx, deleteProvider, args, add, drop, events, s.keptBecomeDue(p.ID))
 }
 
 // statement is one more thing to do in a transaction.
@@ -217,7 +218,7 @@ func (s *Store) finishOp(
 				return err
 			}
 		}
-		if err := insertCleanups(ctx, tx, add); err != nil {
+		if err := s.insertCleanups(ctx, tx, add); err != nil {
 			return err
 		}
 		return RecordEvents(ctx, tx, events)

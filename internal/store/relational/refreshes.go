@@ -69,7 +69,7 @@ func (s *Store) ClaimRefresh(
 		}
 		lease.Version++
 		// Its holder may have kept it since it was read, without the lock.
-		n, err := tx.Exec(ctx, `INSERT INTO connection_refreshes (connection_id, version, held_until) VALUES ($1, $2, `+s.dialect.FromNow+`)
+		n, err := tx.Exec(ctx, `INSERT INTO connection_refreshes (connection_id, version, held_until) VALUES ($1, $2, `+s.dialect.FromNow("$3")+`)
 			ON CONFLICT (connection_id) DO UPDATE SET version = excluded.version, held_until = excluded.held_until
 			WHERE connection_refreshes.version = excluded.version - 1
 				AND (connection_refreshes.held_until IS NULL OR connection_refreshes.held_until <= `+s.dialect.Now+`)`,
@@ -82,7 +82,7 @@ func (s *Store) ClaimRefresh(
 // KeepRefresh prolongs a lease, also one that has run out and that nobody has taken
 // over.
 func (s *Store) KeepRefresh(ctx context.Context, l broker.RefreshLease, ttl time.Duration) error {
-	n, err := s.db.Exec(ctx, `UPDATE connection_refreshes SET held_until = `+s.dialect.FromNow+`
+	n, err := s.db.Exec(ctx, `UPDATE connection_refreshes SET held_until = `+s.dialect.FromNow("$3")+`
 		WHERE connection_id = $1 AND version = $2 AND held_until IS NOT NULL`, l.ConnectionID, l.Version, ttl.Microseconds())
 	return unless(n, err, broker.ErrStale)
 }

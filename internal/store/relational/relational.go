@@ -61,11 +61,13 @@ type Dialect struct {
 	SkipLocked string
 	// AddressText is the expression that gives audit_events.ip_address as text.
 	AddressText string
-	// Now is the expression that gives the database's time at this moment, also in the
-	// middle of a transaction.
+	// Now is the expression that gives the database's time when it began with the statement,
+	// also in the middle of a transaction. An index on a column that is compared with it
+	// serves.
 	Now string
-	// FromNow is the expression that gives the time $3 microseconds after Now.
-	FromNow string
+	// FromNow returns the expression that gives the time that many microseconds, the value
+	// of a parameter, after this moment; NULL where the parameter is.
+	FromNow func(param string) string
 }
 
 // Ping checks that the database answers. Whether it can be written to each database tells

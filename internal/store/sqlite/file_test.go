@@ -187,16 +187,25 @@ func TestOtherDriversReadTheTimes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nexus.db")
 	s := open(t, path)
 	at := time.Date(2031, 5, 6, 7, 8, 9, 123456000, time.UTC)
-	ok, err := s.Lease(t.Context(), "sweep", "me", at, time.Second)
+	e := event(t)
+	e.CreatedAt = at
+	require.NoError(t, s.Record(t.Context(), e))
+	before := time.Now().Truncate(time.Second)
+	ok, err := s.Lease(t.Context(), "sweep", "me", time.Hour)
 	require.NoError(t, err)
 	require.True(t, ok)
+	after := time.Now()
 	require.NoError(t, s.Close())
 	db, err := sql.Open("sqlite", path)
 	require.NoError(t, err)
 	defer func() { _ = db.Close() }()
 	var text string
+	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT datetime(created_at / 1000000, 'unixepoch') FROM audit_events").Scan(&text))
+	require.Equal(t, "2031-05-06 07:08:09", text)
 	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT datetime(held_until / 1000000, 'unixepoch') FROM leases").Scan(&text))
-	require.Equal(t, "2031-05-06 07:08:10", text)
+	held, err := time.Parse(time.DateTime, text)
+	require.NoError(t, err)
+	require.WithinRange(t, held, before.Add(time.Hour), after.Add(time.Hour))
 }
 
 // BenchmarkReadToken measures handing out a stored token, the event durable.
@@ -205,7 +214,7 @@ func BenchmarkReadToken(b *testing.B) {
 	defer func() { _ = s.Close() }()
 	ctx, now := b.Context(), time.Now()
 	p := broker.Provider{ID: uuid.New(), Profile: broker.Profile{Name: "p"}, CreatedAt: now, UpdatedAt: now}
-	op := broker.Op{ID: uuid.New(), Kind: broker.OpRegister, Until: now.Add(time.Minute)}
+	op := broker.Op{ID: uuid.New(), Kind: broker.OpRegister, TTL: time.Minute}
 	require.NoError(b, s.ReserveProvider(ctx, p, op))
 	require.NoError(b, s.PublishProvider(ctx, p, op))
 	c := broker.Connection{ID: uuid.New(), ProviderID: p.ID, Status: broker.StatusPending, CreatedAt: now, UpdatedAt: now, ExpiresAt: now.Add(time.Minute)}

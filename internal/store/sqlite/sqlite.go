@@ -42,7 +42,7 @@ var (
 var dialect = relational.Dialect{
 	AddressText: "ip_address",
 	Now:         sqliteNow,
-	FromNow:     sqliteNow + " + $3",
+	FromNow:     func(param string) string { return sqliteNow + " + " + param },
 }
 
 // sqliteNow has the resolution of SQLite's clock, a millisecond.

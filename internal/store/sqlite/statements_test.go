@@ -93,11 +93,11 @@ func TestNothingIsScannedWhole(t *testing.T) {
 	_, _ = s.ProvidersByName(ctx, "Name")
 	_, _ = broker.All(s.Providers(ctx, broker.Page{Limit: 20}))
 	_, _ = broker.All(s.Providers(ctx, broker.Page{Limit: 20, After: id}))
-	_, _ = s.BeginOp(ctx, id, broker.Op{ID: id, Kind: broker.OpUpdate, Until: now}, now, false)
-	_, _ = s.ExpiredOps(ctx, now, 10)
+	_, _ = s.BeginOp(ctx, id, broker.Op{ID: id, Kind: broker.OpUpdate}, false)
+	_, _ = s.ExpiredOps(ctx, 10)
 	_, _ = s.Orphans(ctx, "internal", 10)
-	_, _ = s.ClaimCleanups(ctx, now, now, 10)
-	_, _ = s.ClaimCleanupsAt(ctx, "vault", "key", now, now)
+	_, _ = s.ClaimCleanups(ctx, time.Minute, 10)
+	_, _ = s.ClaimCleanupsAt(ctx, "vault", "key", time.Minute)
 	_, _ = s.PruneAudit(ctx, now, 10)
 	for _, f := range []audit.Filter{
 		{}, {Type: "x"}, {Type: "x", After: id}, {ConnectionID: id}, {Since: now, Until: now}, {After: id}, {ConnectionID: id, Since: now},
