@@ -42,7 +42,7 @@ var (
 	// takes four times as long to start, and is for tests in which many things happen
 	// at once.
 	detecting = built("detecting", "-race")
-	plain = built("plain")
+	plain     = built("plain")
 )
 
 // built returns the program that "go build" makes with flags.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -69,6 +70,8 @@ type Cluster struct {
 	databases atomic.Int64
 	log       Log
 	process   *Process
+	mu        sync.Mutex
+	conn      *pgx.Conn // of admin; nil: none
 }
 
 func newCluster(settings []string) (*Cluster, error) {
@@ -246,28 +249,48 @@ func (c *Cluster) URL(database string) string {
 func (c *Cluster) Database(t TB) string {
 	t.Helper()
 	name := fmt.Sprintf("test_%d", c.databases.Add(1))
-	run := func(statement string) error {
-		return c.admin(func(ctx context.Context, conn *pgx.Conn) error {
-			_, err := conn.Exec(ctx, statement)
-			return err
-		})
-	}
-	if err := run("CREATE DATABASE " + name); err != nil {
+	if err := c.admin(create(name)); err != nil {
 		t.Fatalf("creating a database: %v", err)
 	}
 	// Best effort: the server may be stopped by then, and goes with its files.
-	t.Cleanup(func() { _ = run("DROP DATABASE IF EXISTS " + name + " WITH (FORCE)") })
+	t.Cleanup(func() { _ = c.admin(statement("DROP DATABASE IF EXISTS " + name + " WITH (FORCE)")) })
 	return c.URL(name)
 }
 
-// admin runs f on a connection to the database "postgres".
-func (c *Cluster) admin(f func(context.Context, *pgx.Conn) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, c.URL("postgres"))
-	if err != nil {
+// create makes a database by copying files, which takes half as long as the way that
+// PostgreSQL prefers since version 15.
+func create(name string) func(context.Context, *pgx.Conn) error {
+	return func(ctx context.Context, conn *pgx.Conn) error {
+		sql := "CREATE DATABASE " + name
+		version, _, _ := strings.Cut(conn.PgConn().ParameterStatus("server_version"), ".")
+		if major, err := strconv.Atoi(version); err == nil && major >= 15 {
+			sql += " STRATEGY = FILE_COPY"
+		}
+		return statement(sql)(ctx, conn)
+	}
+}
+
+func statement(sql string) func(context.Context, *pgx.Conn) error {
+	return func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, sql)
 		return err
 	}
-	defer func() { _ = conn.Close(ctx) }()
-	return f(ctx, conn)
+}
+
+// admin runs f on a connection to the database "postgres", which is kept for the next.
+func (c *Cluster) admin(f func(context.Context, *pgx.Conn) error) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil && c.conn.Ping(ctx) != nil { // the server has been restarted
+		_ = c.conn.Close(ctx)
+		c.conn = nil
+	}
+	if c.conn == nil {
+		if c.conn, err = pgx.Connect(ctx, c.URL("postgres")); err != nil {
+			return err
+		}
+	}
+	return f(ctx, c.conn)
 }
