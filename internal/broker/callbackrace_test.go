@@ -31,6 +31,7 @@ func pendingOf(t *testing.T, c broker.Consent) uuid.UUID {
 // Many browsers with the same state, at two replicas: one wins, and the code is sent
 // to the provider once.
 func TestOneCallbackOfManyWins(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		houses := []*house{newHouse(t, o), newHouse(t, o)}
 		id := houses[0].register("google")
@@ -82,6 +83,7 @@ func (i *interposed) ClaimConsent(ctx context.Context, id uuid.UUID, issued, now
 
 // The consent expires between the look at it and its claim: the code is not spent.
 func TestCallbackAgainstExpiry(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		var mu sync.Mutex
 		clock, late := time.Now(), false
@@ -119,6 +121,7 @@ func TestCallbackAgainstExpiry(t *testing.T) {
 // The provider is deleted between the look at it and the claim of the consent: the code
 // is not spent, and no connection of a deleted provider comes to life.
 func TestCallbackAgainstDeletionOfTheProvider(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		hook := &interposed{}
 		o.wrap = func(inner broker.Store) broker.Store { hook.Store = inner; return hook }

@@ -41,6 +41,7 @@ func (h *house) capture(name string, in broker.ProfileInput, credentials string)
 const schema = `{"type":"object","required":["api_key"],"properties":{"api_key":{"type":"string","minLength":3,"title":"API key"}}}`
 
 func TestCapture(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.static("acme", broker.ProfileInput{AuthType: broker.Given("api_key"),
 		Params: broker.Given(json.RawMessage(`{"credential_schema":` + schema + `}`))})
@@ -71,6 +72,7 @@ func TestCapture(t *testing.T) {
 }
 
 func TestStrategies(t *testing.T) {
+	t.Parallel()
 	for authType, want := range map[string]string{
 		"basic_auth": `{"type":"basic_auth"}`, "header": `{"type":"header"}`, "query_param": `{"type":"query_param"}`,
 		"hmac_payload": `{"type":"hmac_payload"}`, "aws_sigv4": `{"type":"aws_sigv4"}`,
@@ -90,6 +92,7 @@ func TestStrategies(t *testing.T) {
 
 // Where the profile names an API, the credentials are tried out there.
 func TestCapturedCredentialsAreTriedOut(t *testing.T) {
+	t.Parallel()
 	var got atomic.Value
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got.Store(r.Header.Clone())
@@ -125,6 +128,7 @@ func TestCapturedCredentialsAreTriedOut(t *testing.T) {
 // What is asked is api_base_url and user_info_endpoint put together, to the byte: a query
 // stays one, dots stay, and one slash is between the two.
 func TestTheURLThatCapturedCredentialsAreTriedOutAt(t *testing.T) {
+	t.Parallel()
 	asked := make(chan string, 1)
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked <- r.RequestURI
@@ -156,6 +160,7 @@ func TestTheURLThatCapturedCredentialsAreTriedOutAt(t *testing.T) {
 // An answer that is neither a success nor a refusal says nothing of the credentials, and
 // not that the provider is well.
 func TestOnlyASuccessOfTheAPIShowsThatAProviderIsHealthy(t *testing.T) {
+	t.Parallel()
 	var status atomic.Int32
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(int(status.Load()))
@@ -176,6 +181,7 @@ func TestOnlyASuccessOfTheAPIShowsThatAProviderIsHealthy(t *testing.T) {
 }
 
 func TestCaptureRefusals(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	_, err := h.CaptureForm(t.Context(), "forged")
 	code(t, broker.CodeInvalidState, err)
@@ -197,6 +203,7 @@ func TestCaptureRefusals(t *testing.T) {
 }
 
 func TestCapturedValuesThatAreNoHeader(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	in := broker.ProfileInput{AuthType: broker.Given("api_key"), AuthHeader: broker.Given("X-Own"),
 		APIBaseURL: broker.Given("http://127.0.0.1:1"), UserInfoEndpoint: broker.Given("/me")}

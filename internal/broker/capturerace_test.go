@@ -84,6 +84,7 @@ func (h *house) key(connection uuid.UUID) string {
 // While the credentials of one post are tried out another one with the same state ends:
 // only that one has stored anything, and only that one is told so.
 func TestOneCaptureOfTwoCounts(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		h, api := newHouse(t, o), newSlowAPI(t)
 		id := h.static("acme", api.ProfileInput)
@@ -105,6 +106,7 @@ func TestOneCaptureOfTwoCounts(t *testing.T) {
 // While the credentials of a new consent are tried out the next one begins, and takes
 // its place: what was entered for the first is not stored, and its user is told so.
 func TestACaptureWhoseConsentWasReplaced(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		h, api := newHouse(t, o), newSlowAPI(t)
 		id := h.static("acme", api.ProfileInput)
@@ -140,6 +142,7 @@ func (f *failingOnce) CompleteConnection(ctx context.Context, c broker.Connectio
 // The database takes the credentials only when it is asked again, and by then the state is
 // used up: what it holds is somebody else's.
 func TestACaptureThatWasOvertakenDuringAnOutage(t *testing.T) {
+	t.Parallel()
 	f := &failingOnce{}
 	h := newHouse(t, options{wrap: func(s broker.Store) broker.Store { f.Store = s; return f }})
 	c := h.begin(h.static("acme", broker.ProfileInput{AuthType: broker.Given("api_key")}))
@@ -157,6 +160,7 @@ func TestACaptureThatWasOvertakenDuringAnOutage(t *testing.T) {
 // The provider is deleted while the credentials of a first or a new consent are tried out:
 // no connection of a deleted provider comes to life, and none gets another key.
 func TestCaptureAgainstDeletionOfTheProvider(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		h, api := newHouse(t, o), newSlowAPI(t)
 		for _, again := range []bool{false, true} {
@@ -181,6 +185,7 @@ func TestCaptureAgainstDeletionOfTheProvider(t *testing.T) {
 
 // The consent expires while the credentials are tried out.
 func TestCaptureAgainstExpiry(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		var ahead atomic.Int64
 		o.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -202,6 +207,7 @@ func TestCaptureAgainstExpiry(t *testing.T) {
 // The state of a form is no state of an authorization: there is no code to exchange, and
 // the consent goes on.
 func TestTheStateOfAFormAtTheCallback(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.static("acme", broker.ProfileInput{AuthType: broker.Given("api_key")})
 	connection, err := h.enter(h.begin(id), "old-key")

@@ -21,6 +21,7 @@ import (
 // Two replicas whose clocks are five minutes apart do each other's work: what one has
 // begun the other completes, whichever of them is ahead.
 func TestReplicasWhoseClocksDiffer(t *testing.T) {
+	t.Parallel()
 	path, vault := filepath.Join(t.TempDir(), "broker.db"), memory.NewFaulty(memory.New())
 	replica := func(offset time.Duration) *house {
 		return newHouse(t, options{path: path, vault: vault, ttl: time.Minute, now: func() time.Time { return time.Now().Add(offset) }})
@@ -94,6 +95,7 @@ func (h *house) deletedLater(name string) {
 // A replica whose clock is wrong, or that meets what such a one has claimed, leaves alone
 // whatever is alive.
 func TestAWrongClockTakesNothingOverThatIsAlive(t *testing.T) {
+	t.Parallel()
 	withWrongClocks(t, func(t *testing.T, one, other *house) {
 		ctx := t.Context()
 		var err error
@@ -148,6 +150,7 @@ func TestAWrongClockTakesNothingOverThatIsAlive(t *testing.T) {
 // The same replicas take over what has run out, neither earlier nor later than one whose
 // clock is right.
 func TestAWrongClockTakesOverWhatHasRunOut(t *testing.T) {
+	t.Parallel()
 	withWrongClocks(t, func(t *testing.T, one, other *house) {
 		ctx := t.Context()
 		const longest = 90 * time.Second // of all claims

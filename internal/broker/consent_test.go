@@ -26,6 +26,7 @@ func query(t *testing.T, raw string) url.Values {
 }
 
 func TestAuthorizationURL(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	in := h.profile("google")
 	in.Scopes = broker.Given([]string{"profile-scopes", "are-no-default"})
@@ -62,6 +63,7 @@ func TestAuthorizationURL(t *testing.T) {
 }
 
 func TestBeginRefusals(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{config: func(c *broker.Config) {
 		c.EnforceReturnURL, c.AllowedReturnDomains = true, []string{"app.example", "*.apps.example"}
 	}})
@@ -91,6 +93,7 @@ func TestBeginRefusals(t *testing.T) {
 }
 
 func TestWithoutEnforcementScriptsAreStillRefused(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	r := request(id)
@@ -103,6 +106,7 @@ func TestWithoutEnforcementScriptsAreStillRefused(t *testing.T) {
 }
 
 func TestConsentWithDiscoveryAndIDToken(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	in := h.profile("google")
 	in.AuthURL, in.TokenURL = broker.Field[string]{}, broker.Field[string]{}
@@ -122,6 +126,7 @@ func TestConsentWithDiscoveryAndIDToken(t *testing.T) {
 }
 
 func TestIDTokenThatIsNotGood(t *testing.T) {
+	t.Parallel()
 	for name, edit := range map[string]func(map[string]any){
 		"another nonce":  func(c map[string]any) { c["nonce"] = "another" },
 		"another client": func(c map[string]any) { c["aud"] = "another" },
@@ -151,6 +156,7 @@ func TestIDTokenThatIsNotGood(t *testing.T) {
 }
 
 func TestCallbackOfAState(t *testing.T) {
+	t.Parallel()
 	clock := time.Now()
 	h := newHouse(t, options{now: func() time.Time { return clock }})
 	id, other := h.register("google"), h.register("other")
@@ -179,6 +185,7 @@ func TestCallbackOfAState(t *testing.T) {
 }
 
 func TestAStateWorksOnce(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	cb := h.agree(h.begin(id))
@@ -203,6 +210,7 @@ func TestAStateWorksOnce(t *testing.T) {
 }
 
 func TestProviderAnswersWithAnError(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	c := h.begin(id)
@@ -234,6 +242,7 @@ func (h *house) connectWith(c broker.Consent) uuid.UUID {
 }
 
 func TestMixUpIsNoticed(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	in := h.profile("google")
 	in.Issuer = broker.Given(h.op.Issuer())
@@ -251,6 +260,7 @@ func TestMixUpIsNoticed(t *testing.T) {
 }
 
 func TestExchangeThatFails(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string]oauthtest.Answer{
 		"500": oauthtest.Respond(500, "text/plain", "boom CANARY"), "HTML": oauthtest.HTML(200),
 		"200 with an error": oauthtest.Respond(200, "application/json", `{"error":"invalid_grant","error_description":"CANARY"}`),
@@ -277,6 +287,7 @@ func TestExchangeThatFails(t *testing.T) {
 
 // What is wrong with the credentials is not the user's fault: the consent stays.
 func TestVaultTroubleLeavesTheConsentPending(t *testing.T) {
+	t.Parallel()
 	for cause, want := range map[error]broker.Code{
 		secret.ErrUnavailable: broker.CodeSecretBackendUnavailable, secret.ErrThrottled: broker.CodeSecretBackendUnavailable,
 		secret.ErrDenied: broker.CodeSecretBackendDenied, secret.ErrInvalid: broker.CodeCredentialsInvalid,
@@ -307,6 +318,7 @@ func TestVaultTroubleLeavesTheConsentPending(t *testing.T) {
 // A rotation in the vault during a flow: the provider refuses the old secret, the
 // pair is read again, and the same code is exchanged with the new one.
 func TestSecretRotatedDuringTheFlow(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{ttl: time.Hour})
 	id := h.register("google")
 	cb := h.agree(h.begin(id))
@@ -318,6 +330,7 @@ func TestSecretRotatedDuringTheFlow(t *testing.T) {
 }
 
 func TestProviderRefusesTheCredentials(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	c := h.begin(id)
@@ -332,6 +345,7 @@ func TestProviderRefusesTheCredentials(t *testing.T) {
 }
 
 func TestProviderDeletedDuringTheConsent(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	cb := h.agree(h.begin(id))
@@ -341,6 +355,7 @@ func TestProviderDeletedDuringTheConsent(t *testing.T) {
 }
 
 func TestJSONTokenRequestAndScopeSwitches(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	in := h.profile("google")
 	in.AuthHeader = broker.Given("client_secret_post")
@@ -358,6 +373,7 @@ func TestJSONTokenRequestAndScopeSwitches(t *testing.T) {
 
 // The rules for a return_url may have become stricter since the consent began.
 func TestReturnURLThatIsNotAllowedAnyMore(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/broker.db"
 	before := newHouse(t, options{path: path})
 	c := before.begin(before.register("google"))
@@ -369,6 +385,7 @@ func TestReturnURLThatIsNotAllowedAnyMore(t *testing.T) {
 }
 
 func TestNothingBeginsAfterClose(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	connection := h.connect(h.register("google"))
 	require.NoError(t, h.Close(t.Context()))

@@ -46,6 +46,7 @@ func (o *overtime) Token(ctx context.Context, id uuid.UUID) (broker.TokenView, e
 // The database comes back when the exchange has used up its time: what has become of the
 // consent is found out all the same.
 func TestAConsentIsLookedUpAfterItsTime(t *testing.T) {
+	t.Parallel()
 	t.Run("stored", func(t *testing.T) {
 		o := &overtime{before: func() {}}
 		h := newHouse(t, options{wrap: func(s broker.Store) broker.Store { o.Store = s; return o }})
@@ -79,6 +80,7 @@ func (u *unclaimed) ClaimConsent(ctx context.Context, id uuid.UUID, issued, now 
 // A browser whose callback meets a database that is down comes back with that reason, and
 // its consent can be tried again.
 func TestACallbackWhileTheDatabaseIsDown(t *testing.T) {
+	t.Parallel()
 	u := &unclaimed{down: true}
 	h := newHouse(t, options{wrap: func(s broker.Store) broker.Store { u.Store = s; return u }})
 	c := h.begin(h.register("google"))

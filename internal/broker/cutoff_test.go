@@ -29,6 +29,7 @@ func (h *house) cutOff(id uuid.UUID, clientSecret string) {
 // nothing. What the first attempt has written is the broker's all the same, and goes
 // with the provider, or when it moves.
 func TestNothingIsLeftOfAnUpdateThatWasCutOffAndRepeated(t *testing.T) {
+	t.Parallel()
 	for name, leave := range map[string]func(*house, uuid.UUID) error{
 		"deleted": func(h *house, id uuid.UUID) error { return h.DeleteProvider(h.t.Context(), id) },
 		"renamed": func(h *house, id uuid.UUID) error {
@@ -53,6 +54,7 @@ func TestNothingIsLeftOfAnUpdateThatWasCutOffAndRepeated(t *testing.T) {
 // A process that dies between the copy of a rename and the switch of the row has noted the
 // copy before: another one deletes it, and the pair stays where the row says.
 func TestARenameThatIsCutOffLeavesOnePair(t *testing.T) {
+	t.Parallel()
 	path, vault := t.TempDir()+"/broker.db", memory.NewFaulty(memory.New())
 	one := newHouse(t, options{path: path, vault: vault})
 	id := one.register("google")

@@ -12,6 +12,7 @@ import (
 )
 
 func TestDeleteTakesTheCredentialsAlong(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	connection := h.connect(id)
@@ -33,6 +34,7 @@ func TestDeleteTakesTheCredentialsAlong(t *testing.T) {
 }
 
 func TestDeleteOfARotatedSecret(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	require.NoError(t, h.vault.Set(t.Context(), "google/client_secret", "rotated by hand, without our mark"))
@@ -41,6 +43,7 @@ func TestDeleteOfARotatedSecret(t *testing.T) {
 }
 
 func TestDeleteDuringAnOutageIsFinishedLater(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	h.vault.Fail(errDown)
@@ -54,6 +57,7 @@ func TestDeleteDuringAnOutageIsFinishedLater(t *testing.T) {
 }
 
 func TestNameIsFreeAtOnce(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	h.vault.Fail(errDown)
@@ -68,6 +72,7 @@ func TestNameIsFreeAtOnce(t *testing.T) {
 // On the internal backend connections outlive their provider, as with the existing
 // broker, and the credentials go with the last of them.
 func TestInternalCredentialsOutliveTheProvider(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	id := h.register("google")
 	connection := h.connect(id)
@@ -93,6 +98,7 @@ func TestInternalCredentialsOutliveTheProvider(t *testing.T) {
 }
 
 func TestInternalCredentialsGoAtOnceWithoutConnections(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	id := h.register("google")
 	require.NoError(t, h.DeleteProvider(t.Context(), id))
@@ -104,6 +110,7 @@ func TestInternalCredentialsGoAtOnceWithoutConnections(t *testing.T) {
 }
 
 func TestDeleteByName(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	h.register("google")
 	n, err := h.DeleteProvidersByName(t.Context(), "GOOGLE")
@@ -118,6 +125,7 @@ func TestDeleteByName(t *testing.T) {
 // A process that dies in the middle of a registration leaves a reservation and a
 // value; the next one clears both away once the claim has run out.
 func TestSweepAfterACrash(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	op := broker.Op{ID: uuid.New(), Kind: broker.OpRegister, TTL: 30 * time.Second}
 	p := broker.Provider{ID: uuid.New(), Profile: broker.Profile{Name: "google", AuthType: broker.AuthOAuth2},
@@ -139,6 +147,7 @@ func TestSweepAfterACrash(t *testing.T) {
 // Another replica registers the name again: what this one has cached of the
 // predecessor is not the successor's, although the place and the generation are.
 func TestCacheDoesNotMistakeASuccessor(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/broker.db"
 	one := newHouse(t, options{path: path, ttl: time.Hour})
 	two := newHouse(t, options{path: path, ttl: time.Hour, vault: one.vault})
@@ -154,6 +163,7 @@ func TestCacheDoesNotMistakeASuccessor(t *testing.T) {
 }
 
 func TestDeleteWhereTheBrokerIsReadOnly(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/broker.db"
 	before := newHouse(t, options{internal: true, path: path})
 	id := before.register("google")
@@ -168,6 +178,7 @@ func TestDeleteWhereTheBrokerIsReadOnly(t *testing.T) {
 // After a lost encryption key the values cannot be read; a new pair, or the end of the
 // provider, is still possible.
 func TestUnreadableCredentials(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/broker.db"
 	before := newHouse(t, options{internal: true, path: path})
 	id, other := before.register("google"), before.register("other")

@@ -10,6 +10,7 @@ import (
 
 // An issuer that a person has written down may have a slash too many.
 func TestAnIssuerWithASlashAtTheEndIsNoMixUp(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	in := h.profile("google")
 	in.Issuer = broker.Given(h.op.Issuer() + "/")

@@ -41,6 +41,7 @@ func (s *slowly) DetachCredentials(ctx context.Context, id uuid.UUID, c broker.C
 
 // A sweep that takes long, because a vault does not answer, keeps its lease.
 func TestALongSweepIsNotJoinedByAnotherReplica(t *testing.T) {
+	t.Parallel()
 	s := &slowly{}
 	h := newHouse(t, options{internal: true, wrap: func(inner broker.Store) broker.Store { s.Store = inner; return s }})
 	s.h = h

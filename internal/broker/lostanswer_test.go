@@ -70,6 +70,7 @@ func newUnsureHouse(t *testing.T) (*house, *unsure) {
 
 // A change of the database may take place although its answer is lost.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	t.Run("register", func(t *testing.T) {
 		h, u := newUnsureHouse(t)
 		u.method = "publish"
@@ -125,6 +126,7 @@ func TestLostAnswers(t *testing.T) {
 
 // The same errors where the change did not take place: everything is taken back.
 func TestChangesThatDidNotTakePlace(t *testing.T) {
+	t.Parallel()
 	h, u := newUnsureHouse(t)
 	u.cut, u.method = true, "publish"
 	_, err := h.Register(t.Context(), h.profile("google"))
@@ -150,6 +152,7 @@ func TestChangesThatDidNotTakePlace(t *testing.T) {
 
 // A deletion that cannot be noted either leaves the reservation, which tells the sweep.
 func TestRegistrationThatCannotEvenNoteWhatItLeaves(t *testing.T) {
+	t.Parallel()
 	h, u := newUnsureHouse(t)
 	h.vault.After(func(_ context.Context, c memory.Call) error {
 		if c.Op == memory.OpCreate && c.Key == "google/client_id" {
@@ -172,6 +175,7 @@ func TestRegistrationThatCannotEvenNoteWhatItLeaves(t *testing.T) {
 // A sweep that does not know whether it has the lease gives it back: the next process
 // must not wait for it.
 func TestSweepGivesALeaseBackThatItDoesNotKnowOf(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/broker.db"
 	u := &unsure{method: "lease"}
 	one := newHouse(t, options{path: path, wrap: func(s broker.Store) broker.Store { u.Store = s; return u }})

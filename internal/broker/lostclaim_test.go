@@ -17,6 +17,7 @@ import (
 // A registration that was paused for longer than its claim lasts writes its values after
 // the sweep has cleared its reservation away. They go, and the name is free.
 func TestARegistrationThatHasLostItsClaimLeavesNothing(t *testing.T) {
+	t.Parallel()
 	o := options{path: filepath.Join(t.TempDir(), "broker.db"), vault: memory.NewFaulty(memory.New())}
 	h := newHouse(t, o)
 	other := newHouse(t, o)
@@ -42,6 +43,7 @@ func TestARegistrationThatHasLostItsClaimLeavesNothing(t *testing.T) {
 
 // Whoever is turned away by an outage does not keep the place from others once it is over.
 func TestAPlaceIsGivenBackAfterAnOutage(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	h.vault.Fail(errDown)
@@ -55,6 +57,7 @@ func TestAPlaceIsGivenBackAfterAnOutage(t *testing.T) {
 // The pair of a deletion that did not take place has been copied aside. Nothing keeps the
 // next attempt from the place, and nothing is left there.
 func TestADeletionThatFailedCanBeRepeated(t *testing.T) {
+	t.Parallel()
 	u := &unsure{cut: true}
 	h := newHouse(t, options{internal: true, wrap: func(s broker.Store) broker.Store { u.Store = s; return u }})
 	id := h.register("google")

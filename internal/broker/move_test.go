@@ -54,6 +54,7 @@ func (h *house) sealed(key string) bool {
 
 // The whole way: dry run, migrate, verify, scrub; and a flow after each step.
 func TestCredentialsMoveToTheVault(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		o.internal = true
 		h := newHouse(t, o)
@@ -91,6 +92,7 @@ func TestCredentialsMoveToTheVault(t *testing.T) {
 
 // Back again, before and after the source was scrubbed.
 func TestCredentialsMoveBack(t *testing.T) {
+	t.Parallel()
 	for _, scrubbed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("scrubbed %t", scrubbed), func(t *testing.T) {
 			h := newHouse(t, options{})
@@ -115,6 +117,7 @@ func TestCredentialsMoveBack(t *testing.T) {
 }
 
 func TestWhatTheTargetHoldsAlready(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	set := func(name, key, value string) {
 		require.NoError(t, h.vault.Set(t.Context(), name+"/"+key, value))
@@ -148,6 +151,7 @@ func TestWhatTheTargetHoldsAlready(t *testing.T) {
 
 // TestHalfOfWhatTheTargetHoldsIsOurs: the other half is not overwritten unasked.
 func TestHalfOfWhatTheTargetHoldsIsOurs(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	id := h.register("google")
 	_, err := h.vault.Create(t.Context(), "google/client_id", clientID, credentials.Owner{ProviderID: id, Generation: 1}.String())
@@ -164,6 +168,7 @@ func TestHalfOfWhatTheTargetHoldsIsOurs(t *testing.T) {
 // TestWhatAnEarlierBrokerHasStoredCannotMove: what the upgrade keeps in the internal backend
 // though no other takes it, and a pair of which a part was never there.
 func TestWhatAnEarlierBrokerHasStoredCannotMove(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	long, half := h.register("long"), h.register("half")
 	const key = "long/client_secret"
@@ -186,6 +191,7 @@ func TestWhatAnEarlierBrokerHasStoredCannotMove(t *testing.T) {
 }
 
 func TestExternalCredentialsMoveOnlyIfAsked(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	require.NoError(t, h.vault.Set(t.Context(), "google/client_id", clientID))
 	require.NoError(t, h.vault.Set(t.Context(), "google/client_secret", clientSecret))
@@ -205,6 +211,7 @@ func TestExternalCredentialsMoveOnlyIfAsked(t *testing.T) {
 }
 
 func TestScrubRefusesWhatItCannotVerify(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	id := h.register("google")
 	moved(t, h.Migrate, outwards, id, broker.MoveCopied)
@@ -225,6 +232,7 @@ func TestScrubRefusesWhatItCannotVerify(t *testing.T) {
 }
 
 func TestScrubLeavesSomebodyElsesMark(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	moved(t, h.Migrate, inwards, id, broker.MoveCopied)
@@ -237,6 +245,7 @@ func TestScrubLeavesSomebodyElsesMark(t *testing.T) {
 }
 
 func TestDeletingAProviderTakesWhatAMoveHasLeft(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	moved(t, h.Migrate, inwards, id, broker.MoveCopied)
@@ -250,6 +259,7 @@ func TestDeletingAProviderTakesWhatAMoveHasLeft(t *testing.T) {
 // Every call of the backend and every lost answer of the database is a place where a
 // process may end, or the store fail; what has been left is finished by the next run.
 func TestAMoveThatIsCutOffIsFinishedByTheNext(t *testing.T) {
+	t.Parallel()
 	errCut := fmt.Errorf("cut off: %w", secret.ErrUnavailable)
 	for at := 1; at <= 4; at++ {
 		for _, lost := range []bool{false, true} {
@@ -292,6 +302,7 @@ func TestAMoveThatIsCutOffIsFinishedByTheNext(t *testing.T) {
 }
 
 func TestASwitchWhoseAnswerWasLost(t *testing.T) {
+	t.Parallel()
 	for _, cut := range []bool{false, true} {
 		t.Run(fmt.Sprintf("cut %t", cut), func(t *testing.T) {
 			u := &unsure{cut: cut}
@@ -309,6 +320,7 @@ func TestASwitchWhoseAnswerWasLost(t *testing.T) {
 
 // A store that throttles gets what it asks for: nothing is begun before.
 func TestAMoveHonoursAThrottlingStore(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	id := h.register("google") // only one: what is in hand already goes on
 	const asked = 300 * time.Millisecond
@@ -329,6 +341,7 @@ func TestAMoveHonoursAThrottlingStore(t *testing.T) {
 }
 
 func TestAMoveOfAReadOnlyBroker(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{readOnly: true})
 	for _, do := range []func(context.Context, broker.MoveOptions) error{h.Migrate, h.Scrub} {
 		_, err := moving(t, do, outwards)

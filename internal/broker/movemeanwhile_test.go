@@ -16,6 +16,7 @@ import (
 // A provider is renamed, rotated or deleted while it is moved: the change comes before the
 // move or after it, and neither loses the other.
 func TestChangesDuringAMove(t *testing.T) {
+	t.Parallel()
 	patch := func(in broker.ProfileInput) func(*house, uuid.UUID) error {
 		return func(h *house, id uuid.UUID) error { return h.PatchProvider(context.Background(), id, in) }
 	}
@@ -61,6 +62,7 @@ func TestChangesDuringAMove(t *testing.T) {
 
 // Two migrations at once share the work: each provider is moved once.
 func TestTwoMigrationsAtOnce(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	var ids []uuid.UUID
 	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {

@@ -20,6 +20,7 @@ import (
 // An overwriting that fails half way puts back what it has overwritten. Even if the process
 // then dies before it has told anybody, the sweep deletes nothing of somebody else's.
 func TestWhatOverwritingPutsBackStays(t *testing.T) {
+	t.Parallel()
 	for _, mark := range []string{"", "another-tool"} {
 		t.Run("mark "+mark, func(t *testing.T) {
 			k := &keptNotes{}
@@ -62,6 +63,7 @@ func TestWhatOverwritingPutsBackStays(t *testing.T) {
 // A process that dies when it has overwritten a target, and before the row names it, leaves
 // a copy there: the sweep deletes it, unless somebody has run the move again.
 func TestAnOverwritingThatIsCutOffLeavesNothing(t *testing.T) {
+	t.Parallel()
 	path, vault := t.TempDir()+"/broker.db", memory.NewFaulty(memory.New())
 	one := newHouse(t, options{internal: true, path: path, vault: vault})
 	id := one.register("google")
@@ -109,6 +111,7 @@ func (k *keptNotes) FinishCleanup(ctx context.Context, id uuid.UUID, events ...a
 
 // Of a pair of which one value is the broker's the other is still somebody else's.
 func TestHalfAPairOfSomebodyElseIsAConflict(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	id := h.register("google")
 	_, err := h.vault.Create(t.Context(), "google/client_id", clientID, credentials.Owner{ProviderID: id, Generation: 1}.String())

@@ -38,6 +38,7 @@ func (h *house) answerWithIDToken(nonce string) oauthtest.Answer {
 
 // However openid is asked for, a nonce is sent and the ID token is verified.
 func TestOpenIDInWhateverForm(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	plain := h.withIssuer("plain")
 	always := h.withIssuer("always", func(in *broker.ProfileInput) {
@@ -78,6 +79,7 @@ func TestOpenIDInWhateverForm(t *testing.T) {
 
 // Without the provider's metadata an ID token cannot be verified: the code is not spent.
 func TestDiscoveryThatIsOutAtTheCallback(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string]oauthtest.Answer{
 		"down": oauthtest.Respond(503, "text/plain", ""), "throttled": oauthtest.RateLimited(time.Second),
 		"too slow": oauthtest.Respond(408, "text/plain", ""), "cut off": oauthtest.CutOff(), "refused by a gateway": oauthtest.HTML(403),
@@ -99,6 +101,7 @@ func TestDiscoveryThatIsOutAtTheCallback(t *testing.T) {
 // An answer that says that there is no discovery is no outage: openid may be asked of a
 // provider that gives no ID token. A refusal says so where nobody has said otherwise.
 func TestThereIsNoDiscovery(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		status int
 		issuer bool // the profile has one
@@ -122,6 +125,7 @@ func TestThereIsNoDiscovery(t *testing.T) {
 // Neither can it without the provider's signing keys. Once they are there they are not
 // asked for again.
 func TestKeysThatAreOutAtTheCallback(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string]oauthtest.Answer{
 		"down": oauthtest.Respond(503, "text/plain", ""), "throttled": oauthtest.RateLimited(7 * time.Second),
 		"not found": oauthtest.HTML(404), "a page": oauthtest.HTML(200),

@@ -25,6 +25,7 @@ func (b breaking) ClaimRefresh(context.Context, uuid.UUID, broker.RefreshSeen, t
 // A bug in a refresh is an error of that refresh, and the log tells where it was, but not
 // the value, which may hold the token.
 func TestAPanicDuringARefreshShowsNoValue(t *testing.T) {
+	t.Parallel()
 	var log strings.Builder
 	h := newHouse(t, options{log: &log, wrap: func(s broker.Store) broker.Store { return breaking{s, "c4n4ry"} }})
 	connection := h.connect(h.register("google"))
@@ -39,6 +40,7 @@ func TestAPanicDuringARefreshShowsNoValue(t *testing.T) {
 }
 
 func TestPanicText(t *testing.T) {
+	t.Parallel()
 	defer func() { require.Contains(t, broker.PanicText(recover()), "index out of range") }()
 	none := strings.Fields("")
 	_ = none[len(t.Name())]

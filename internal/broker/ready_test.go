@@ -67,6 +67,7 @@ func TestReadinessOfABackendThatHangs(t *testing.T) {
 
 // A key that does not open everything is worth a look, and no reason to serve nobody.
 func TestReadinessWithAKeyThatDoesNotOpenEverything(t *testing.T) {
+	t.Parallel()
 	s := readyService(t, quickStore{}, credentials.Options{
 		Backends: []credentials.Backend{{Name: vaultName, Store: memory.New(), External: true}}, WriteTo: vaultName,
 	}, broker.Config{KeyFault: "ENCRYPTION_KEY does not open 1 of 2"})
@@ -78,6 +79,7 @@ func TestReadinessWithAKeyThatDoesNotOpenEverything(t *testing.T) {
 // A row that names a backend for which there are no variables has flows that fail: that is
 // not a broker that is well.
 func TestReadinessWithABackendThatIsNotConfigured(t *testing.T) {
+	t.Parallel()
 	creds := credentials.Options{
 		Backends: []credentials.Backend{{Name: credentials.Internal, Store: memory.New()}}, WriteTo: credentials.Internal,
 		Further: func(string) (credentials.Backend, error) {
@@ -117,6 +119,7 @@ func (standby) Ping(context.Context) error { return fmt.Errorf("postgres: %w", b
 
 // No token can leave the broker whose database does not take the event of it.
 func TestReadinessOfAReadOnlyDatabase(t *testing.T) {
+	t.Parallel()
 	s := readyService(t, standby{}, credentials.Options{
 		Backends: []credentials.Backend{{Name: vaultName, Store: memory.New(), External: true}}, WriteTo: vaultName,
 	}, broker.Config{})

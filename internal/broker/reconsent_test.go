@@ -30,6 +30,7 @@ func (h *house) accessToken(connection uuid.UUID) string {
 }
 
 func TestReconsentKeepsTheConnectionAndItsTokenUntilItSucceeds(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		h := newHouse(t, o)
 		id := h.register("google")
@@ -66,6 +67,7 @@ func TestReconsentKeepsTheConnectionAndItsTokenUntilItSucceeds(t *testing.T) {
 }
 
 func TestReconsentHealsAConnection(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	connection := h.connect(id)
@@ -90,6 +92,7 @@ func TestReconsentHealsAConnection(t *testing.T) {
 }
 
 func TestReconsentOfStaticCredentials(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	in := broker.ProfileInput{AuthType: broker.Given("api_key")}
 	id := h.static("acme", in)
@@ -112,6 +115,7 @@ func TestReconsentOfStaticCredentials(t *testing.T) {
 
 // A revocation during the exchange wins, and what the exchange got is made void.
 func TestReconsentAgainstRevocation(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		one, two := newHouse(t, o), newHouse(t, o)
 		id := one.revocable("google")
@@ -155,6 +159,7 @@ func TestReconsentAgainstRevocation(t *testing.T) {
 // A refresh of the old token that ends after the new consent does not replace the new
 // token.
 func TestReconsentDuringARefresh(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		h := newHouse(t, o)
 		id := h.register("google")
@@ -182,6 +187,7 @@ func TestReconsentDuringARefresh(t *testing.T) {
 }
 
 func TestReconsentRefusals(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id, other := h.register("google"), h.register("other")
 	connection := h.connect(id)
@@ -201,6 +207,7 @@ func TestReconsentRefusals(t *testing.T) {
 }
 
 func TestTokenThatLasts(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		o.provider = oauthtest.Options{AccessTokenTTL: 10 * time.Minute}
 		h := newHouse(t, o)
@@ -233,6 +240,7 @@ func TestTokenThatLasts(t *testing.T) {
 }
 
 func TestTokenThatLastsOfAnExpiredOne(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{provider: oauthtest.Options{AccessTokenTTL: time.Second}})
 	id := h.register("google")
 	connection := h.connect(id)

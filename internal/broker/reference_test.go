@@ -59,6 +59,7 @@ func unreferenced() broker.Field[broker.ReferencePair] {
 }
 
 func TestAProviderByReferenceWorksAndOwnsNothing(t *testing.T) {
+	t.Parallel()
 	h, m := newTeamHouse(t, options{})
 	id := h.registerByReference("salesforce")
 	h.connect(id)
@@ -90,6 +91,7 @@ func (h *house) rotate(m *memory.Backend, to string) {
 }
 
 func TestReferencesThatAreRefused(t *testing.T) {
+	t.Parallel()
 	both := func(path string) broker.ReferencePair {
 		return broker.ReferencePair{ClientID: path + "#id", ClientSecret: path + "#secret"}
 	}
@@ -151,6 +153,7 @@ func TestReferencesThatAreRefused(t *testing.T) {
 // Whoever gives a reference that is none is told why, in the words of the store, and the
 // store is not blamed for it.
 func TestAMalformedReferenceSaysWhy(t *testing.T) {
+	t.Parallel()
 	for reference, why := range map[string]string{
 		teamSecret + "@x#id":                  "a version is a number",
 		teamSecret + "@#id":                   "nothing follows @ or #",
@@ -168,6 +171,7 @@ func TestAMalformedReferenceSaysWhy(t *testing.T) {
 }
 
 func TestTheInternalBackendHasNoReferences(t *testing.T) {
+	t.Parallel()
 	h, _ := newTeamHouse(t, options{internal: true})
 	_, err := h.Register(t.Context(), h.byReference("salesforce", teamReferences))
 	code(t, broker.CodeCredentialsRefDenied, err)
@@ -177,6 +181,7 @@ func TestTheInternalBackendHasNoReferences(t *testing.T) {
 }
 
 func TestAPublicClientByReferenceHasNoSecret(t *testing.T) {
+	t.Parallel()
 	h, _ := newTeamHouse(t, options{provider: oauthtest.Options{}})
 	in := h.byReference("salesforce", broker.ReferencePair{ClientID: teamSecret + "#id"})
 	in.AuthHeader.Value = "none"
@@ -195,6 +200,7 @@ func TestAPublicClientByReferenceHasNoSecret(t *testing.T) {
 
 // A managed pair that references replace is deleted; what a person has put there is not.
 func TestFromAPairToReferences(t *testing.T) {
+	t.Parallel()
 	for _, internal := range []bool{false, true} {
 		path := t.TempDir() + "/broker.db"
 		h, m := newTeamHouse(t, options{internal: internal, path: path})
@@ -234,6 +240,7 @@ func TestFromAPairToReferences(t *testing.T) {
 
 // While the vault is down the row remembers the pair that references have replaced.
 func TestAPairThatReferencesReplaceIsDeletedLater(t *testing.T) {
+	t.Parallel()
 	h, m := newTeamHouse(t, options{})
 	id := h.register("google")
 	h.vault.Fail(errDown, memory.OpRead, memory.OpDelete)
@@ -249,6 +256,7 @@ func TestAPairThatReferencesReplaceIsDeletedLater(t *testing.T) {
 }
 
 func TestAReferenceThatCannotBeReadChangesNothing(t *testing.T) {
+	t.Parallel()
 	h, _ := newTeamHouse(t, options{})
 	id := h.register("google")
 	before := h.provider(id)
@@ -268,6 +276,7 @@ func TestAReferenceThatCannotBeReadChangesNothing(t *testing.T) {
 
 // A reference to the pair that it replaces would be deleted with it.
 func TestAReferenceToTheOwnPairIsRefused(t *testing.T) {
+	t.Parallel()
 	h, _ := newTeamHouse(t, options{})
 	id := h.register("google")
 	own := broker.ReferencePair{ClientID: "memory/google/client_id", ClientSecret: "memory/google/client_secret"}
@@ -279,6 +288,7 @@ func TestAReferenceToTheOwnPairIsRefused(t *testing.T) {
 }
 
 func TestFromReferencesBack(t *testing.T) {
+	t.Parallel()
 	h, m := newTeamHouse(t, options{})
 	id := h.registerByReference("google")
 	pair := broker.ProfileInput{ClientID: text(clientID), ClientSecret: text(clientSecret)}
@@ -310,6 +320,7 @@ func TestFromReferencesBack(t *testing.T) {
 
 // A manifest tool sends the same profile every time: nothing is read for that.
 func TestTheSameReferencesAgainCostNothing(t *testing.T) {
+	t.Parallel()
 	h, m := newTeamHouse(t, options{})
 	id := h.registerByReference("salesforce")
 	generation := h.provider(id).Credentials.Generation
@@ -331,6 +342,7 @@ func TestTheSameReferencesAgainCostNothing(t *testing.T) {
 
 // An operator who takes a prefix away ends the flows that used it, with the reason.
 func TestAPrefixThatIsTakenAway(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/broker.db"
 	h, _ := newTeamHouse(t, options{path: path})
 	id := h.registerByReference("salesforce")
@@ -346,6 +358,7 @@ func TestAPrefixThatIsTakenAway(t *testing.T) {
 
 // A read-only broker writes nothing, whatever it is asked to do with references.
 func TestReadOnlyReferences(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/broker.db"
 	h, m := newTeamHouse(t, options{path: path})
 	managed := h.register("managed")

@@ -18,6 +18,7 @@ import (
 )
 
 func TestRefreshRotatesAndMerges(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	connection := h.connect(h.register("google"), "openid")
 	first, err := h.Token(t.Context(), connection)
@@ -36,6 +37,7 @@ func TestRefreshRotatesAndMerges(t *testing.T) {
 }
 
 func TestRefreshWithoutANewRefreshTokenKeepsTheOld(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{provider: oauthtest.Options{StaticRefreshTokens: true}})
 	connection := h.connect(h.register("google"))
 	first, err := h.Token(t.Context(), connection)
@@ -50,6 +52,7 @@ func TestRefreshWithoutANewRefreshTokenKeepsTheOld(t *testing.T) {
 // Callers at one time share one request; with a provider that detects reuse, a
 // second request would end the grant.
 func TestConcurrentRefreshesMakeOneRequest(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	connection := h.connect(h.register("google"))
 	release := make(chan struct{})
@@ -87,6 +90,7 @@ func TestConcurrentRefreshesMakeOneRequest(t *testing.T) {
 }
 
 func TestOnlyInvalidGrantEndsAConnection(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string]oauthtest.Answer{
 		"429": oauthtest.RateLimited(7 * time.Second), "500": oauthtest.Respond(500, "text/plain", "CANARY"),
 		"HTML": oauthtest.HTML(200), "cut off": oauthtest.CutOff(), "unknown": oauthtest.Refuse(400, "CANARY"),
@@ -117,6 +121,7 @@ func TestOnlyInvalidGrantEndsAConnection(t *testing.T) {
 }
 
 func TestInvalidGrantNeedsAttention(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	connection := h.connect(h.register("google"))
 	h.op.EndGrants()
@@ -143,6 +148,7 @@ func shortLease(c *broker.Config) { c.RefreshLease = 200 * time.Millisecond }
 // invalid_grant for a token that another replica has rotated meanwhile, after it has
 // taken the refresh over, is no reason: the newer token is handed out.
 func TestInvalidGrantForATokenThatIsNotStoredAnyMore(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/broker.db"
 	vault := memory.NewFaulty(memory.New())
 	one := newHouse(t, options{path: path, vault: vault, wrap: silent, config: shortLease})
@@ -172,6 +178,7 @@ func TestInvalidGrantForATokenThatIsNotStoredAnyMore(t *testing.T) {
 
 // A slower, older refresh does not overwrite a newer token.
 func TestSlowRefreshDoesNotOverwriteANewerToken(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/broker.db"
 	vault := memory.NewFaulty(memory.New())
 	provider := oauthtest.Options{StaticRefreshTokens: true}
@@ -201,6 +208,7 @@ func TestSlowRefreshDoesNotOverwriteANewerToken(t *testing.T) {
 
 // The caller goes away in the middle; the rotated token is stored all the same.
 func TestRefreshOutlivesItsCaller(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	connection := h.connect(h.register("google"))
 	before, err := h.Token(t.Context(), connection)
@@ -226,6 +234,7 @@ func TestRefreshOutlivesItsCaller(t *testing.T) {
 }
 
 func TestCloseWaitsForARefresh(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	connection := h.connect(h.register("google"))
 	before, err := h.Token(t.Context(), connection)
@@ -245,6 +254,7 @@ func TestCloseWaitsForARefresh(t *testing.T) {
 }
 
 func TestRefreshRefusals(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	_, err := h.Refresh(t.Context(), uuid.New())
@@ -261,6 +271,7 @@ func TestRefreshRefusals(t *testing.T) {
 }
 
 func TestRefreshDuringVaultTrouble(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	connection := h.connect(h.register("google"))
 	h.vault.Fail(errDown)
@@ -275,6 +286,7 @@ func TestRefreshDuringVaultTrouble(t *testing.T) {
 }
 
 func TestRefreshAfterARotation(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{ttl: time.Hour})
 	id := h.register("google")
 	connection := h.connect(id)
@@ -289,6 +301,7 @@ func TestRefreshAfterARotation(t *testing.T) {
 
 // An outage is bridged with what the cache holds, a denial is not.
 func TestOutageIsBridgedAndDenialIsNot(t *testing.T) {
+	t.Parallel()
 	clock := time.Now()
 	var mu sync.Mutex
 	h := newHouse(t, options{ttl: time.Minute, now: func() time.Time { mu.Lock(); defer mu.Unlock(); return clock }})
@@ -309,6 +322,7 @@ func TestOutageIsBridgedAndDenialIsNot(t *testing.T) {
 // A change of the profile alone ends the bridging of no outage: what is in memory is still
 // what the row points to.
 func TestAChangeOfTheProfileKeepsTheBridge(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]broker.ProfileInput{
 		"nothing":     {},
 		"description": {Description: broker.Given("new")},
@@ -339,6 +353,7 @@ func TestAChangeOfTheProfileKeepsTheBridge(t *testing.T) {
 }
 
 func TestNothingLeavesWithoutItsAuditRow(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	connection := h.connect(h.register("google"))
 	require.NoError(t, h.store.Close())

@@ -31,6 +31,7 @@ func (l *late) ClaimRefresh(ctx context.Context, id uuid.UUID, seen broker.Refre
 // Another replica's whole refresh lies between the look of this one and its claim: the
 // token in its hands is spent, and the outcome of the other is as good as its own.
 func TestARefreshThatHasLookedBeforeAnotherEnded(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		two := newHouse(t, o)
 		l := &late{}
@@ -78,6 +79,7 @@ func (u *unconfirmed) KeepRefresh(ctx context.Context, l broker.RefreshLease, tt
 // The database goes away while the credentials are read: the provider is not asked for a
 // token that could not be stored.
 func TestNoTokenIsAskedForWithoutTheDatabase(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		db := &unconfirmed{}
 		o.wrap = func(inner broker.Store) broker.Store { db.Store = inner; return db }

@@ -24,6 +24,7 @@ import (
 var errDown = fmt.Errorf("the vault is down: %w", secret.ErrUnavailable)
 
 func TestRegisterWritesBothKeysAndPublishes(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	require.Equal(t, clientID, h.inVault("google/client_id"))
@@ -39,6 +40,7 @@ func TestRegisterWritesBothKeysAndPublishes(t *testing.T) {
 }
 
 func TestRegisterShowsInternalValues(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	id := h.register("google")
 	view, err := h.Provider(t.Context(), id)
@@ -55,6 +57,7 @@ func TestRegisterShowsInternalValues(t *testing.T) {
 }
 
 func TestRegisterRefusesBadProfiles(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*broker.ProfileInput)
 		want   broker.Code
@@ -96,6 +99,7 @@ func TestRegisterRefusesBadProfiles(t *testing.T) {
 }
 
 func TestRegisterTwiceIsADuplicate(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	h.register("google")
 	_, err := h.Register(t.Context(), h.profile("google"))
@@ -104,6 +108,7 @@ func TestRegisterTwiceIsADuplicate(t *testing.T) {
 }
 
 func TestConcurrentRegistrationsOfOneName(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	var mu sync.Mutex
 	var created int
@@ -124,6 +129,7 @@ func TestConcurrentRegistrationsOfOneName(t *testing.T) {
 
 // A registration that fails at any call to the vault leaves nothing in either system.
 func TestFailedRegistrationLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for _, cause := range []error{secret.ErrUnavailable, secret.ErrDenied, secret.ErrThrottled} {
 		for _, key := range []string{"google/client_id", "google/client_secret"} {
 			for _, lost := range []bool{false, true} {
@@ -158,6 +164,7 @@ func TestFailedRegistrationLeavesNothing(t *testing.T) {
 
 // If the vault goes away in the middle, what was written is deleted when it is back.
 func TestRegistrationCutOffByAnOutageIsSwept(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	h.vault.After(func(_ context.Context, c memory.Call) error {
 		if c.Op == memory.OpCreate && c.Key == "google/client_id" {
@@ -179,6 +186,7 @@ func TestRegistrationCutOffByAnOutageIsSwept(t *testing.T) {
 }
 
 func TestRegisterNeverOverwrites(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	require.NoError(t, h.vault.Set(t.Context(), "google/client_secret", "somebody's"))
 	_, err := h.Register(t.Context(), h.profile("google"))
@@ -189,6 +197,7 @@ func TestRegisterNeverOverwrites(t *testing.T) {
 }
 
 func TestInternalPlaceThatIsTaken(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	first := h.register("google")
 	require.NoError(t, h.PatchProvider(t.Context(), first, broker.ProfileInput{Name: broker.Given("google-2")}))
@@ -199,6 +208,7 @@ func TestInternalPlaceThatIsTaken(t *testing.T) {
 }
 
 func TestAdoptExternalCredentials(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	in := h.profile("google")
 	in.ClientID, in.ClientSecret = broker.Field[broker.SecretText]{}, broker.Field[broker.SecretText]{}
@@ -234,6 +244,7 @@ func TestAdoptExternalCredentials(t *testing.T) {
 }
 
 func TestReadOnlyWritesNothing(t *testing.T) {
+	t.Parallel()
 	vault := memory.NewFaulty(memory.New())
 	h := newHouse(t, options{readOnly: true, vault: vault})
 	_, err := h.Register(t.Context(), h.profile("google"))
@@ -252,6 +263,7 @@ func TestReadOnlyWritesNothing(t *testing.T) {
 }
 
 func TestPublicClientHasNoSecret(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	in := h.profile("google")
 	in.AuthHeader, in.ClientSecret = broker.Given("none"), broker.Field[broker.SecretText]{}
@@ -265,6 +277,7 @@ func TestPublicClientHasNoSecret(t *testing.T) {
 }
 
 func TestStaticProviderNeedsOnlyAName(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	for _, authType := range []string{"api_key", "basic_auth", "header", "query_param", "hmac_payload", "aws_sigv4"} {
 		name := "p-" + string(authType[0]) + fmt.Sprint(len(authType))
@@ -276,6 +289,7 @@ func TestStaticProviderNeedsOnlyAName(t *testing.T) {
 }
 
 func TestDatabaseThatFailsToPublishLeavesNoSecret(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	h.vault.After(func(_ context.Context, c memory.Call) error {
 		if c.Op == memory.OpCreate && c.Key == "google/client_secret" {
@@ -293,6 +307,7 @@ func TestDatabaseThatFailsToPublishLeavesNoSecret(t *testing.T) {
 // What a person puts where a deleted provider's credentials are still to be deleted is
 // not taken for theirs once it is adopted.
 func TestAdoptWhereADeletionIsPending(t *testing.T) {
+	t.Parallel()
 	for _, rename := range []bool{false, true} {
 		h := newHouse(t, options{})
 		id := h.register("google")
@@ -328,6 +343,7 @@ func TestAdoptWhereADeletionIsPending(t *testing.T) {
 // A broker that may delete nothing adopts what a person has put where a deletion is still
 // pending. Whoever may delete takes nothing of it away later.
 func TestAReadOnlyBrokerAdoptsWhereADeletionIsPending(t *testing.T) {
+	t.Parallel()
 	o := options{path: filepath.Join(t.TempDir(), "broker.db"), vault: memory.NewFaulty(memory.New())}
 	h := newHouse(t, o)
 	id := h.register("google")
@@ -357,6 +373,7 @@ func TestAReadOnlyBrokerAdoptsWhereADeletionIsPending(t *testing.T) {
 }
 
 func TestLimitsCountCharacters(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	in := h.profile("google")
 	in.Category, in.Description = broker.Given(strings.Repeat("é", 100)), broker.Given(`the text \u0000 is no NUL`)

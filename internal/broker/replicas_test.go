@@ -58,6 +58,7 @@ func refreshes(t *testing.T, houses []*house, n int, connection uuid.UUID) <-cha
 
 // With a provider that detects reuse a second request would end the grant.
 func TestOneRefreshAcrossReplicas(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		houses := []*house{newHouse(t, o), newHouse(t, o), newHouse(t, o)}
 		op := houses[0].op
@@ -90,6 +91,7 @@ func TestOneRefreshAcrossReplicas(t *testing.T) {
 // When the provider is down, or the grant is dead, the callers of the other replicas
 // hear so from the one that has asked, and do not ask each in turn.
 func TestAFailedRefreshIsNotRepeatedByTheOthers(t *testing.T) {
+	t.Parallel()
 	for name, failed := range map[string]struct {
 		answer oauthtest.Answer
 		code   broker.Code
@@ -125,6 +127,7 @@ func TestAFailedRefreshIsNotRepeatedByTheOthers(t *testing.T) {
 
 // A replica has died while it held the refresh.
 func TestARefreshOfADeadReplicaIsTakenOver(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		o.config = shortLease
 		h := newHouse(t, o)
@@ -176,6 +179,7 @@ func (s *suspended) KeepRefresh(ctx context.Context, l broker.RefreshLease, ttl 
 // A replica that is suspended before it sends its request, and wakes up after its
 // lease was taken over, does not send it: the token in its hands is spent.
 func TestASuspendedReplicaDoesNotBeginLate(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		o.config = shortLease
 		two := newHouse(t, o)
@@ -234,6 +238,7 @@ func (o *outage) KeepRefresh(ctx context.Context, l broker.RefreshLease, ttl tim
 // it is back, whoever has the new token stores it before another replica spends the
 // old one.
 func TestATokenThatCouldNotBeStoredComesFirst(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		o.config = func(c *broker.Config) { c.RefreshLease = 2 * time.Second }
 		two := newHouse(t, o)
@@ -264,6 +269,7 @@ func TestATokenThatCouldNotBeStoredComesFirst(t *testing.T) {
 // A caller whose lease is held by another replica does not keep the process from
 // ending.
 func TestCloseDoesNotWaitForAnotherReplica(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	connection := h.connect(h.register("google"))
 	view, err := h.store.Token(t.Context(), connection)
@@ -277,6 +283,7 @@ func TestCloseDoesNotWaitForAnotherReplica(t *testing.T) {
 
 // A refresh that takes longer than a lease is not taken over while its replica lives.
 func TestAnotherReplicaWaitsForALivingOne(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		o.config = func(c *broker.Config) { c.RefreshLease = 2 * time.Second }
 		one, two := newHouse(t, o), newHouse(t, o)
@@ -296,6 +303,7 @@ func TestAnotherReplicaWaitsForALivingOne(t *testing.T) {
 // Many who need a token that lasts cause one refresh, also those who have looked at the
 // stored token before it was replaced and ask for the refresh afterwards.
 func TestManyWhoNeedALastingToken(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		o.provider = oauthtest.Options{AccessTokenTTL: 10 * time.Minute}
 		one := newHouse(t, o)

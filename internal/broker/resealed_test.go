@@ -30,6 +30,7 @@ func (h *house) reseal(connection uuid.UUID) {
 
 // A token is re-sealed while the provider is asked for the next one.
 func TestARefreshedTokenIsStoredOverOneThatWasResealed(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		unread := &unreadable{}
 		o.wrap = func(inner broker.Store) broker.Store { unread.Store = inner; return unread }
@@ -77,6 +78,7 @@ func (u *unreadable) Token(ctx context.Context, id uuid.UUID) (broker.TokenView,
 // A grant that the provider has ended is not handed out as a fresh token because its
 // envelope is another one by now.
 func TestARefusedTokenThatWasResealedEndsTheConnection(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		h := newHouse(t, o)
 		connection := h.connect(h.register("google"))
@@ -94,6 +96,7 @@ func TestARefusedTokenThatWasResealedEndsTheConnection(t *testing.T) {
 // Who needs a token that lasts, and has looked at it before it was re-sealed, does not
 // take the new envelope for a new token.
 func TestALastingTokenIsRefreshedAlthoughItWasResealed(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		o.provider = oauthtest.Options{AccessTokenTTL: 10 * time.Minute}
 		late := &behind{}
@@ -113,6 +116,7 @@ func TestALastingTokenIsRefreshedAlthoughItWasResealed(t *testing.T) {
 // A consent that is given back for another try was out of the database while the
 // encryption key was rotated.
 func TestAConsentComesBackUnderTheFirstKey(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		o.key = "o"
 		before := newHouse(t, o)

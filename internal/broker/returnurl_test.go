@@ -13,6 +13,7 @@ import (
 // broker has to say is behind it. One that url.Values.Encode would write alike is sorted
 // with that, as the existing broker answers.
 func TestTheQueryOfAReturnURLIsKept(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.static("acme", broker.ProfileInput{AuthType: broker.Given("api_key")})
 	for returnURL, want := range map[string]string{

@@ -56,6 +56,7 @@ func (h *house) requireRevoked(connection uuid.UUID) {
 }
 
 func TestRevocationEndsTheTokenHereAndAtTheProvider(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		h := newHouse(t, o)
 		connection := h.connect(h.revocable("google"))
@@ -89,6 +90,7 @@ func TestRevocationEndsTheTokenHereAndAtTheProvider(t *testing.T) {
 }
 
 func TestRevocationAtADiscoveredEndpoint(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	connection := h.connect(h.register("google"), "openid")
 	require.True(t, h.revoke(connection).ProviderRevoked)
@@ -97,6 +99,7 @@ func TestRevocationAtADiscoveredEndpoint(t *testing.T) {
 
 // The local revocation needs neither the vault nor the provider.
 func TestRevocationWithoutVaultOrProvider(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	plain, revocable := h.register("plain"), h.revocable("google")
 
@@ -217,6 +220,7 @@ func (h *house) beginToClose() {
 // A refresh in flight, at this replica or another, cannot bring a revoked connection
 // back; and the token that it got is made void as well.
 func TestRevocationDuringARefresh(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		one, two := newHouse(t, o), newHouse(t, o)
 		connection := one.connect(one.revocable("google"))
@@ -239,6 +243,7 @@ func TestRevocationDuringARefresh(t *testing.T) {
 // The provider rotates although the refresh token was revoked a moment before: what it
 // gave is made void too.
 func TestTheTokenOfARefreshAfterARevocationIsMadeVoid(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		o.provider = oauthtest.Options{}
 		h := newHouse(t, o)
@@ -258,6 +263,7 @@ func TestTheTokenOfARefreshAfterARevocationIsMadeVoid(t *testing.T) {
 }
 
 func TestConnectionsAreListed(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		h := newHouse(t, o)
 		_, err := broker.All(h.Connections(t.Context(), "", broker.Page{}))

@@ -29,6 +29,7 @@ func (h *house) rotateTo(ctx context.Context, ring string) keyrotation.Report {
 // While the keys are rotated to and fro without a pause, everything is served, and the
 // provider, which ends a grant whose refresh token is used twice, sees nothing of it.
 func TestNothingIsRefusedOrLostDuringRotations(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		o.internal, o.key = true, "ab"
 		o.provider = oauthtest.Options{AccessTokenTTL: 10 * time.Minute}
@@ -111,6 +112,7 @@ func TestNothingIsRefusedOrLostDuringRotations(t *testing.T) {
 // What no key opens is named and stays, and the rest goes on; what is current is not
 // opened; the verifier of a consent that has ended is erased.
 func TestARotationReportsWhatDoesNotOpen(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		o.internal, o.key = true, "x"
 		lost := newHouse(t, o)

@@ -47,6 +47,7 @@ func (h *hanging) KeepRefresh(ctx context.Context, l broker.RefreshLease, ttl ti
 // reach it over another one, before its refresh is taken over: by storing the token it
 // has got, or by renewing its lease.
 func TestVanishedConnectionsCostNoRefresh(t *testing.T) {
+	t.Parallel()
 	for name, calls := range map[string]struct{ store, renew int32 }{
 		"the token is stored":  {1, 1000},
 		"the lease is renewed": {3, 1},

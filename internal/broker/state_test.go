@@ -13,6 +13,7 @@ var testKey = []byte(strings.Repeat("k", 32))
 
 // A state is a wire format: other programs verify it.
 func TestStateGolden(t *testing.T) {
+	t.Parallel()
 	st := state{
 		WorkspaceID: "ws-1", ProviderID: "6f1d2f3a-1111-4222-8333-444455556666",
 		Nonce: "0a0b0c0d-1111-4222-8333-444455556666", IssuedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
@@ -28,6 +29,7 @@ func TestStateGolden(t *testing.T) {
 }
 
 func TestStateLife(t *testing.T) {
+	t.Parallel()
 	now := time.Now()
 	signed, err := state{Nonce: uuid.NewString(), IssuedAt: now}.sign(testKey)
 	require.NoError(t, err)
@@ -68,6 +70,7 @@ func otherSpelling(s string) string {
 }
 
 func TestReturnURLOfTheErrors(t *testing.T) {
+	t.Parallel()
 	require.Equal(t, "https://a.example/x?connection_id=1&keep=%2F&status=success#frag",
 		withQuery("https://a.example/x?keep=%2F&status=forged#frag", "status", "success", "connection_id", "1", "empty", ""))
 }

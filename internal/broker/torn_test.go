@@ -32,6 +32,7 @@ var bothNew = broker.ProfileInput{ClientID: text("new-id"), ClientSecret: text("
 // TestTheSweepFindsAPairWhole: the vault went down in the middle of an update, and nobody
 // could tell whether anything was written. Nothing was.
 func TestTheSweepFindsAPairWhole(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	h.outageAt(1)
@@ -55,6 +56,7 @@ func TestTheSweepFindsAPairWhole(t *testing.T) {
 // TestATornPairStaysIncomplete: an attempt to repair it that is cut off before it has
 // written anything does not make it whole.
 func TestATornPairStaysIncomplete(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	h.outageAt(2)
@@ -78,6 +80,7 @@ func TestATornPairStaysIncomplete(t *testing.T) {
 // TestATornPairThatIsRenamedStaysIncomplete: the copy has one mark for both values, which
 // proves nothing.
 func TestATornPairThatIsRenamedStaysIncomplete(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.tear()
 	h.SweepOnce(t.Context())
@@ -111,6 +114,7 @@ func (h *house) cutUpdate(id uuid.UUID) {
 // TestTheMarksAreLookedAtBeforeAnythingElse: whatever comes to a provider whose update was
 // cut off first finds out whether its pair is whole, which nobody would afterwards.
 func TestTheMarksAreLookedAtBeforeAnythingElse(t *testing.T) {
+	t.Parallel()
 	for name, do := range map[string]func(h *house, id uuid.UUID){
 		"a description": func(h *house, id uuid.UUID) {
 			require.NoError(h.t, h.PatchProvider(h.t.Context(), id, broker.ProfileInput{Description: broker.Given("x")}))
@@ -152,6 +156,7 @@ func (h *house) moveTo(backend string) (outcomes []broker.MoveOutcome) {
 // to whoever comes when the vault is back. Until then nothing is changed that would hide
 // what is still to be found out.
 func TestAnOutageDoesNotKeepAProviderBusy(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	h.outageAt(1)

@@ -60,6 +60,7 @@ func (h *house) replaceClient(ctx context.Context) {
 // the cache. The provider refuses such a pair, and the flow that is told so reads both
 // anew: with the new id and the old secret nobody notices.
 func TestNewIDWithTheOldSecret(t *testing.T) {
+	t.Parallel()
 	h, id := newClientHouse(t)
 	h.forget(id)
 	h.replaceBetween("google/client_secret", "google/client_id")
@@ -76,6 +77,7 @@ func TestNewIDWithTheOldSecret(t *testing.T) {
 // is lost, as it is for every user who is sent to the provider just before the client
 // is replaced. The next one is not.
 func TestOldIDWithTheNewSecret(t *testing.T) {
+	t.Parallel()
 	h, id := newClientHouse(t)
 	h.forget(id)
 	h.replaceBetween("google/client_id", "google/client_secret")
@@ -93,6 +95,7 @@ func TestOldIDWithTheNewSecret(t *testing.T) {
 // between is told that it is the provider's credentials, keeps his consent, and needs
 // not wait for the cache afterwards.
 func TestClientReplacedInTwoSteps(t *testing.T) {
+	t.Parallel()
 	h, id := newClientHouse(t)
 	h.forget(id)
 	require.NoError(t, h.vault.Set(t.Context(), "google/client_id", "new-client"))

@@ -74,6 +74,7 @@ var nothing = [2]string{}
 
 // TestAPairInTheRowGoesToTheVaultWhenItIsWritten: the columns are emptied by the switch.
 func TestAPairInTheRowGoesToTheVaultWhenItIsWritten(t *testing.T) {
+	t.Parallel()
 	x := newShared(t)
 	h := newHouse(t, options{postgres: x.url})
 	id := x.insert(h, "google")
@@ -93,6 +94,7 @@ func TestAPairInTheRowGoesToTheVaultWhenItIsWritten(t *testing.T) {
 // TestWhoDoesNotKnowThatTheUpgradeIsFinished: a process that believes that the existing broker
 // uses the database learns better from what the database refuses, and nothing fails.
 func TestWhoDoesNotKnowThatTheUpgradeIsFinished(t *testing.T) {
+	t.Parallel()
 	x := newShared(t)
 	h := newHouse(t, options{postgres: x.url, internal: true})
 	id := h.register("google")
@@ -135,6 +137,7 @@ func (believer) Unfinished(context.Context) (bool, error) { return true, nil }
 // TestADeletedProviderKeepsItsPairInTheRow: its connections go on refreshing, with both
 // brokers.
 func TestADeletedProviderKeepsItsPairInTheRow(t *testing.T) {
+	t.Parallel()
 	x := newShared(t)
 	h := newHouse(t, options{postgres: x.url, internal: true})
 	id := x.insert(h, "google")
@@ -153,6 +156,7 @@ func TestADeletedProviderKeepsItsPairInTheRow(t *testing.T) {
 
 // TestAPlaintextVerifierIsOfNoWorthInAFinishedDatabase: nothing binds it to its consent.
 func TestAPlaintextVerifierIsOfNoWorthInAFinishedDatabase(t *testing.T) {
+	t.Parallel()
 	url := servers.Postgres(t)
 	h := newHouse(t, options{postgres: url, internal: true})
 	x := shared{t: t, url: url}
@@ -177,6 +181,7 @@ func TestAPlaintextVerifierIsOfNoWorthInAFinishedDatabase(t *testing.T) {
 // TestAConsentIsGivenBackWhileTheUpgradeIsUnfinished: as it was, so that either broker can
 // complete it; also if the upgrade is finished meanwhile.
 func TestAConsentIsGivenBackWhileTheUpgradeIsUnfinished(t *testing.T) {
+	t.Parallel()
 	x := newShared(t)
 	h := newHouse(t, options{postgres: x.url, internal: true})
 	id := x.insert(h, "google")

@@ -17,6 +17,7 @@ import (
 )
 
 func TestPatchOfTheSecretRotatesIt(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{ttl: 0})
 	id := h.register("google")
 	connection := h.connect(id)
@@ -30,6 +31,7 @@ func TestPatchOfTheSecretRotatesIt(t *testing.T) {
 }
 
 func TestUpdateWithTheStoredPairWritesNothing(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	h.vault.Reset()
@@ -42,6 +44,7 @@ func TestUpdateWithTheStoredPairWritesNothing(t *testing.T) {
 }
 
 func TestUpdateOfTheProfileNeedsNoVault(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	h.vault.Fail(errDown)
@@ -58,6 +61,7 @@ func TestUpdateOfTheProfileNeedsNoVault(t *testing.T) {
 }
 
 func TestPutOnInternalNeedsTheCredentials(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	id := h.register("google")
 	in := h.profile("google")
@@ -70,6 +74,7 @@ func TestPutOnInternalNeedsTheCredentials(t *testing.T) {
 }
 
 func TestUpdateIsValidatedLikeARegistration(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	h.register("other")
@@ -83,6 +88,7 @@ func TestUpdateIsValidatedLikeARegistration(t *testing.T) {
 }
 
 func TestRenameMovesTheCredentials(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	require.NoError(t, h.PatchProvider(t.Context(), id, broker.ProfileInput{Name: broker.Given("gmail")}))
@@ -99,6 +105,7 @@ func TestRenameMovesTheCredentials(t *testing.T) {
 }
 
 func TestRenameOntoAPlaceThatIsTaken(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	require.NoError(t, h.vault.Set(t.Context(), "gmail/client_secret", "somebody's"))
@@ -111,6 +118,7 @@ func TestRenameOntoAPlaceThatIsTaken(t *testing.T) {
 
 // An update that fails at any call to the vault leaves the old pair in place.
 func TestFailedUpdateLeavesTheOldPair(t *testing.T) {
+	t.Parallel()
 	for _, key := range []string{"google/client_id", "google/client_secret"} {
 		t.Run(key, func(t *testing.T) {
 			h := newHouse(t, options{})
@@ -138,6 +146,7 @@ func TestFailedUpdateLeavesTheOldPair(t *testing.T) {
 
 // An update that is cut off between its two writes says so until it is repaired.
 func TestTornUpdateSaysSo(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	h.vault.After(func(_ context.Context, c memory.Call) error {
@@ -158,6 +167,7 @@ func TestTornUpdateSaysSo(t *testing.T) {
 }
 
 func TestConcurrentUpdatesAreSerialised(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	var wg sync.WaitGroup
@@ -178,6 +188,7 @@ func TestConcurrentUpdatesAreSerialised(t *testing.T) {
 }
 
 func TestClientThatBecomesPublicLosesItsSecret(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	require.NoError(t, h.PatchProvider(t.Context(), id, broker.ProfileInput{AuthHeader: broker.Given("none")}))
@@ -191,6 +202,7 @@ func TestClientThatBecomesPublicLosesItsSecret(t *testing.T) {
 }
 
 func TestStaticProviderThatGetsCredentials(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id, err := h.Register(t.Context(), broker.ProfileInput{Name: broker.Given("acme"), AuthType: broker.Given("api_key")})
 	require.NoError(t, err)
@@ -204,6 +216,7 @@ func TestStaticProviderThatGetsCredentials(t *testing.T) {
 // When SECRET_BACKEND has changed, what is written goes to the new backend and the
 // rest stays readable where its row says it is.
 func TestWritesFollowTheSelectedBackend(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/broker.db"
 	before := newHouse(t, options{internal: true, path: path})
 	id := before.register("google")
@@ -221,6 +234,7 @@ func TestWritesFollowTheSelectedBackend(t *testing.T) {
 }
 
 func TestTextsThatCannotBeStored(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	in := broker.ProfileInput{Description: broker.Given("\xff")}
@@ -237,6 +251,7 @@ func TestTextsThatCannotBeStored(t *testing.T) {
 
 // A rename to a name that is taken says so, and copies nothing to that name's place.
 func TestRenameToANameThatIsTaken(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	h.register("other")
@@ -247,6 +262,7 @@ func TestRenameToANameThatIsTaken(t *testing.T) {
 
 // A PUT without credentials keeps them where GET no longer shows them.
 func TestPutAfterTheBackendHasChanged(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/broker.db"
 	id := newHouse(t, options{internal: true, path: path}).register("google")
 	h := newHouse(t, options{path: path})
@@ -258,6 +274,7 @@ func TestPutAfterTheBackendHasChanged(t *testing.T) {
 
 // A flow that has read the row just before a rename finds the credentials all the same.
 func TestFlowDuringARename(t *testing.T) {
+	t.Parallel()
 	var stale broker.Provider
 	var renamed func()
 	h := newHouse(t, options{wrap: func(s broker.Store) broker.Store {
@@ -293,6 +310,7 @@ func (s *staleStore) Provider(ctx context.Context, id uuid.UUID) (broker.Provide
 // A person rotates in the vault while a PATCH is under way: the PATCH sees it and
 // starts over, instead of writing over what it has not seen.
 func TestUpdateSeesARotationInTheVault(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	reads := 0
@@ -312,6 +330,7 @@ func TestUpdateSeesARotationInTheVault(t *testing.T) {
 
 // TestAnInternalPairThatMayNotFitTogetherSaysSo: the values themselves do not.
 func TestAnInternalPairThatMayNotFitTogetherSaysSo(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{internal: true})
 	id := h.register("google")
 	op := broker.Op{ID: uuid.New(), Kind: broker.OpUpdate, TTL: time.Minute}

@@ -26,6 +26,7 @@ var urlFields = map[string]struct {
 // What no flow would call is refused when it is registered, and when it is changed. The
 // message names the member and quotes no password.
 func TestURLsThatNoFlowCallsAreRefused(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, options{})
 	id := h.register("google")
 	bad := []string{"op.example", "ftp://op.example/", "https://", "https://:443/t", "https://op.example/#b", "https://u:hunter2@op.example/", "https://op example/"}
@@ -70,6 +71,7 @@ func (h *house) asBefore(id uuid.UUID, change func(*broker.Profile)) {
 // A row that is older than a rule stays changeable: of its name and its URLs only what a
 // change makes new must keep the rule.
 func TestAProfileFromBeforeARuleCanBeChanged(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, o options) {
 		h := newHouse(t, o)
 		id := h.register("google")

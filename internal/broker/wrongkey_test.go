@@ -12,6 +12,7 @@ import (
 // What does not open with the broker's key is not the provider's administrator's fault:
 // who reads the answer is told which variable it is about.
 func TestWhatAnotherKeyHasSealed(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "broker.db")
 	right := newHouse(t, options{internal: true, path: path})
 	id := right.register("google")
