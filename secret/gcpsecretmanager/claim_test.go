@@ -38,6 +38,7 @@ func later() time.Time { return time.Now().Add(time.Minute) }
 // another one: there is the old value with its owner, or the new one with its own; and a
 // person's version that comes then is nobody's.
 func TestAWriteThatIsCutOff(t *testing.T) {
+	t.Parallel()
 	const owner = "nexus-broker/" + provider + "/2"
 	for op, write := range map[string]func(context.Context, *gcpsecretmanager.GCPBackend) error{
 		"Create": func(ctx context.Context, b *gcpsecretmanager.GCPBackend) error {
@@ -90,6 +91,7 @@ func TestAWriteThatIsCutOff(t *testing.T) {
 // Whoever has lost the answer to his own announcement knows that nothing follows it, and
 // need not wait for its end.
 func TestAnAnnouncementWhoseAnswerIsLostHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
 	for method, write := range map[string]func(context.Context, *gcpsecretmanager.GCPBackend) error{
 		"UpdateSecret": func(ctx context.Context, b *gcpsecretmanager.GCPBackend) error {
 			_, err := b.Replace(ctx, key, "new", somebody, "1")
@@ -123,6 +125,7 @@ func TestAnAnnouncementWhoseAnswerIsLostHoldsNobodyUp(t *testing.T) {
 }
 
 func TestAnAnnouncementThatNothingFollowsEnds(t *testing.T) {
+	t.Parallel()
 	s, _, b := fresh(t)
 	create(t, b, "old")
 	s.Intercept(gcpserver.Fail(codes.Unavailable, "AddSecretVersion"))
@@ -142,6 +145,7 @@ func TestAnAnnouncementThatNothingFollowsEnds(t *testing.T) {
 }
 
 func TestAWaitingWriterSettlesWhatWasAdded(t *testing.T) {
+	t.Parallel()
 	s, _, b := fresh(t)
 	create(t, b, "old")
 	s.Intercept(gcpserver.LoseAnswer("AddSecretVersion"))
@@ -171,6 +175,7 @@ func slip(method string, do func()) gcpserver.Interceptor {
 }
 
 func TestAPersonWhoComesBetween(t *testing.T) {
+	t.Parallel()
 	for op, want := range map[string]error{"Create": secret.ErrExists, "Replace": secret.ErrChanged} {
 		for _, method := range []string{"GetSecret", "UpdateSecret", "AddSecretVersion"} {
 			t.Run(op+" before "+method, func(t *testing.T) {
@@ -199,6 +204,7 @@ func TestAPersonWhoComesBetween(t *testing.T) {
 
 // A writer whose announcement has ended while it was on its way takes its version back.
 func TestAnAdditionThatComesTooLate(t *testing.T) {
+	t.Parallel()
 	s, p, b := fresh(t)
 	create(t, b, "old")
 	other := open(t, s, gcpsecretmanager.Config{KeepVersions: 9}, gcpsecretmanager.Options{Now: later})
@@ -216,6 +222,7 @@ func TestAnAdditionThatComesTooLate(t *testing.T) {
 }
 
 func TestASecretThatIsDeletedAndMadeAnewMeanwhile(t *testing.T) {
+	t.Parallel()
 	s, _, b := fresh(t)
 	for range 3 {
 		set(t, b, fmt.Sprint(time.Now().UnixNano()))
@@ -239,6 +246,7 @@ func TestASecretThatIsDeletedAndMadeAnewMeanwhile(t *testing.T) {
 // TestManyProcesses lets several backends, each with a memory and locks of its own,
 // compete for one key.
 func TestManyProcesses(t *testing.T) {
+	t.Parallel()
 	for _, lag := range []time.Duration{0, 10 * time.Millisecond} {
 		t.Run(fmt.Sprint("lag ", lag), func(t *testing.T) {
 			s := gcpserver.Start(t)
@@ -298,6 +306,7 @@ func wait(t *testing.T, what string, ok func() bool) {
 }
 
 func TestUnrelatedChangesDoNotDisturbAWrite(t *testing.T) {
+	t.Parallel()
 	s, p, b := fresh(t)
 	create(t, b, "old")
 	var changes atomic.Int64

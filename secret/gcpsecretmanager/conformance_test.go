@@ -64,6 +64,7 @@ var quick = []string{"Automatic", "RegionalKMS", "ReadingsLag"}
 func all() bool { return os.Getenv("NEXUS_TEST_SERVERS") == "1" || os.Getenv("CI") == "true" }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	if project := os.Getenv("NEXUS_TEST_GCP_PROJECT"); project != "" {
 		t.Run("Project", func(t *testing.T) { onAProject(t, project) })
 	}

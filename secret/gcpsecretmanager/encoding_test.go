@@ -13,6 +13,7 @@ import (
 )
 
 func TestIDsAreReadable(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil, gcpsecretmanager.Config{}, gcpsecretmanager.Options{})
 	for key, want := range map[string]string{
 		"google/client_id":       "nexus-providers__google__client_id",
@@ -50,6 +51,7 @@ func keys() *rapid.Generator[string] {
 var legal = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
 
 func TestEveryKeyHasALegalIDOfItsOwn(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil, gcpsecretmanager.Config{}, gcpsecretmanager.Options{})
 	rapid.Check(t, func(t *rapid.T) {
 		key := keys().Draw(t, "key")
@@ -74,6 +76,7 @@ func TestEveryKeyHasALegalIDOfItsOwn(t *testing.T) {
 }
 
 func TestNoIDStandsForTwoKeys(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil, gcpsecretmanager.Config{Prefix: "p"}, gcpsecretmanager.Options{})
 	rapid.Check(t, func(t *rapid.T) {
 		id := "p__" + rapid.StringMatching(`[ab_-]{1,12}`).Draw(t, "id")
@@ -86,6 +89,7 @@ func TestNoIDStandsForTwoKeys(t *testing.T) {
 }
 
 func TestAKeyWhoseIDIsTooLongIsInvalid(t *testing.T) {
+	t.Parallel()
 	b := open(t, nil, gcpsecretmanager.Config{EmulatorHost: "127.0.0.1:1"}, gcpsecretmanager.Options{})
 	key := strings.Repeat(".", 100) + "a"
 	_, get := b.Get(t.Context(), key)

@@ -48,6 +48,7 @@ func wantQuiet(t *testing.T, err error) {
 }
 
 func TestFaultsAndRecovery(t *testing.T) {
+	t.Parallel()
 	for what, fault := range map[string]struct {
 		begin gcpserver.Interceptor
 		want  error
@@ -94,6 +95,7 @@ func TestFaultsAndRecovery(t *testing.T) {
 }
 
 func TestThrottlingSaysForHowLong(t *testing.T) {
+	t.Parallel()
 	s, _, b := fresh(t)
 	s.Intercept(gcpserver.Throttle(7 * time.Second))
 	_, err := b.Get(t.Context(), key)
@@ -115,6 +117,7 @@ func TestThrottlingSaysForHowLong(t *testing.T) {
 }
 
 func TestADenialSaysWhatToGrant(t *testing.T) {
+	t.Parallel()
 	s, _, b := fresh(t)
 	s.Allow()
 	_, err := b.Get(t.Context(), key)
@@ -136,6 +139,7 @@ func TestADenialSaysWhatToGrant(t *testing.T) {
 
 // A denial of each single method is reported, and leaves nothing half done.
 func TestADenialOfOneMethod(t *testing.T) {
+	t.Parallel()
 	for method, ops := range map[string][]string{
 		"AccessSecretVersion":  {"get", "create", "replace", "set"},
 		"GetSecret":            {"create", "replace"},
@@ -193,6 +197,7 @@ func TestADenialOfOneMethod(t *testing.T) {
 
 // The owner is a matter of its own right: who may only read values gets them.
 func TestReadWithoutTheRightToAnnotations(t *testing.T) {
+	t.Parallel()
 	s, _, b := fresh(t)
 	create(t, b, "v")
 	s.Allow(gcpserver.Grant{Permissions: gcpsecretmanager.Permissions(secret.ReadOnly)})
@@ -200,6 +205,7 @@ func TestReadWithoutTheRightToAnnotations(t *testing.T) {
 }
 
 func TestAHangingServerEndsWithTheLimit(t *testing.T) {
+	t.Parallel()
 	s, _, direct := fresh(t)
 	b := open(t, s, gcpsecretmanager.Config{}, gcpsecretmanager.Options{Timeout: 100 * time.Millisecond})
 	set(t, b, "v")
@@ -231,6 +237,7 @@ func corrupt(n int64, change func(*secretmanagerpb.SecretPayload)) (gcpserver.In
 }
 
 func TestAValueThatDoesNotMatchItsChecksum(t *testing.T) {
+	t.Parallel()
 	s, _, b := fresh(t)
 	set(t, b, "value")
 	flip := func(p *secretmanagerpb.SecretPayload) { p.Data[0] ^= 1 }
@@ -252,6 +259,7 @@ func TestAValueThatDoesNotMatchItsChecksum(t *testing.T) {
 }
 
 func TestAValueThatArrivesChanged(t *testing.T) {
+	t.Parallel()
 	for _, times := range []int64{1, 100} {
 		s, p, b := fresh(t)
 		p.create()
@@ -278,6 +286,7 @@ func TestAValueThatArrivesChanged(t *testing.T) {
 }
 
 func TestAWriteWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
 	s, p, b := fresh(t)
 	s.Intercept(gcpserver.LoseAnswer("AddSecretVersion"))
 	_, err := b.Create(t.Context(), key, "v", somebody)
@@ -291,6 +300,7 @@ func TestAWriteWhoseAnswerIsLost(t *testing.T) {
 }
 
 func TestAKMSKeyThatIsDisabled(t *testing.T) {
+	t.Parallel()
 	s := gcpserver.Start(t)
 	b := open(t, s, gcpsecretmanager.Config{KMSKey: globalKey}, gcpsecretmanager.Options{})
 	set(t, b, "1")
@@ -310,6 +320,7 @@ func TestAKMSKeyThatIsDisabled(t *testing.T) {
 func second(_ string, err error) error { return err }
 
 func TestWhatIsNoCredentialIsInvalid(t *testing.T) {
+	t.Parallel()
 	_, p, b := fresh(t)
 	p.create()
 	for what, value := range map[string]string{"too long": strings.Repeat("canary", secret.MaxValueBytes/6+1), "no UTF-8": "canary\xff"} {
@@ -341,6 +352,7 @@ func proxy(t *testing.T, code int) (addr string) {
 }
 
 func TestAProxysPageIsAnOutage(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{200, 400, 401, 403, 404, 429, 502, 503} {
 		b := open(t, nil, gcpsecretmanager.Config{EmulatorHost: proxy(t, code)}, gcpsecretmanager.Options{})
 		for op, err := range everyCall(t.Context(), b) {
@@ -354,6 +366,7 @@ func TestAProxysPageIsAnOutage(t *testing.T) {
 
 // No log line, and no request but the addition, carries a value.
 func TestNothingLeaks(t *testing.T) {
+	t.Parallel()
 	const value = "canary-c4n4ry"
 	s := gcpserver.Start(t)
 	var requests, out bytes.Buffer

@@ -227,6 +227,7 @@ func TestTLSIsVerified(t *testing.T) {
 }
 
 func TestConfigurationsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	for says, cfg := range map[string]gcpsecretmanager.Config{
 		"the project must be":             {ProjectID: "No Project"},
 		"the prefix must be":              {ProjectID: "my-project", Prefix: "a/b"},

@@ -57,6 +57,7 @@ func policyOf(t *testing.T, b *gcpsecretmanager.GCPBackend, need secret.Access) 
 // TestThePolicyIsEnoughAndNotTooMuch runs the whole suite under the printed policy, and
 // compares what it grants with what was asked of the server.
 func TestThePolicyIsEnoughAndNotTooMuch(t *testing.T) {
+	t.Parallel()
 	for _, conf := range []string{"Automatic", "Regional"} {
 		if conf == "Regional" && !all() {
 			continue
@@ -98,6 +99,7 @@ func wantUsed(t *testing.T, s *gcpserver.Server, policy string) {
 }
 
 func TestThePolicyToRead(t *testing.T) {
+	t.Parallel()
 	s, p, _ := fresh(t)
 	b := open(t, s, gcpsecretmanager.Config{}, gcpsecretmanager.Options{})
 	p.create()
@@ -130,6 +132,7 @@ func TestThePolicyToRead(t *testing.T) {
 
 // The policy does not reach beyond the prefix.
 func TestThePolicyEndsAtThePrefix(t *testing.T) {
+	t.Parallel()
 	s := gcpserver.Start(t)
 	b := open(t, s, gcpsecretmanager.Config{}, gcpsecretmanager.Options{})
 	s.Allow(grants(t, policyOf(t, b, secret.ReadWrite))...)
@@ -146,6 +149,7 @@ func TestThePolicyEndsAtThePrefix(t *testing.T) {
 // What SECRET_REF_ALLOWED_PREFIXES allows the policy grants to read, and no more; and a
 // diagnosis tells whether it is granted.
 func TestThePolicyReadsReferences(t *testing.T) {
+	t.Parallel()
 	s := gcpserver.Start(t)
 	cfg := gcpsecretmanager.Config{ReferencePrefixes: []string{"team-a", "nexus-providers__acme", "team-a__x", "shared"}}
 	for _, prefix := range []string{"team-a", "team-a__crm", "team-ab", "shared"} {
@@ -196,6 +200,7 @@ func TestThePolicyReadsReferences(t *testing.T) {
 }
 
 func TestTheDocumentHasThePolicies(t *testing.T) {
+	t.Parallel()
 	doc, err := os.ReadFile("../../docs/gcp.md")
 	if err != nil {
 		t.Fatal(err)
@@ -209,6 +214,7 @@ func TestTheDocumentHasThePolicies(t *testing.T) {
 }
 
 func TestProbeNeverWrites(t *testing.T) {
+	t.Parallel()
 	s, _, b := fresh(t)
 	for _, need := range []secret.Access{secret.ReadOnly, secret.ReadWrite} {
 		if err := b.Probe(t.Context(), need); err != nil {

@@ -14,6 +14,7 @@ import (
 )
 
 func TestReadReference(t *testing.T) {
+	t.Parallel()
 	s, p, b := fresh(t)
 	p.create()
 	p.add(`{"id":"the id","secret":"s3cr3t","n":7,"empty":""}`)
@@ -65,6 +66,7 @@ func TestReadReference(t *testing.T) {
 }
 
 func TestReferenceSegments(t *testing.T) {
+	t.Parallel()
 	global := open(t, nil, gcpsecretmanager.Config{}, gcpsecretmanager.Options{})
 	regional := open(t, nil, gcpsecretmanager.Config{Location: "europe-west3", Prefix: "a__b"}, gcpsecretmanager.Options{})
 	for path, want := range map[string]string{
@@ -113,6 +115,7 @@ func TestReferenceSegments(t *testing.T) {
 }
 
 func TestAReferenceIsNeverWritten(t *testing.T) {
+	t.Parallel()
 	s, _, b := fresh(t)
 	_, _ = b.ReadReference(t.Context(), secret.Reference{Path: "x"})
 	if got := methods(s); !slices.Equal(got, []string{"AccessSecretVersion"}) {

@@ -57,6 +57,7 @@ func wantRemoved(t *testing.T, b *gcpsecretmanager.GCPBackend, mine func(string)
 // and has another one clear up: what is no value goes, and what is one stays. What arrives
 // after that finds no secret.
 func TestNothingIsLeftOfACreateThatIsCutOff(t *testing.T) {
+	t.Parallel()
 	for n := range 5 {
 		t.Run(fmt.Sprint("after ", n), func(t *testing.T) {
 			s, p, b := fresh(t)
@@ -86,6 +87,7 @@ func TestNothingIsLeftOfACreateThatIsCutOff(t *testing.T) {
 
 // From a secret that somebody else has made only the announcement goes.
 func TestTheSecretOfSomebodyElseStays(t *testing.T) {
+	t.Parallel()
 	s, p, b := fresh(t)
 	p.create()
 	remnantsOn(s, 0).Leave(t, b, key, somebody)
@@ -103,6 +105,7 @@ func TestTheSecretOfSomebodyElseStays(t *testing.T) {
 
 // What can be enabled again, or is there, is no remnant.
 func TestASecretWithAVersionIsNoRemnant(t *testing.T) {
+	t.Parallel()
 	for what, come := range map[string]func(person){
 		"a person's value":             func(p person) { p.add("theirs") },
 		"a person's, disabled":         func(p person) { p.add("theirs"); p.disable(1) },
@@ -133,6 +136,7 @@ func TestASecretWithAVersionIsNoRemnant(t *testing.T) {
 
 // Whoever announces a version at the last moment keeps his secret.
 func TestAWriterWhoComesBetweenKeepsTheSecret(t *testing.T) {
+	t.Parallel()
 	s, p, b := fresh(t)
 	remnantsOn(s, 0).Leave(t, b, key, somebody)
 	other := open(t, s, gcpsecretmanager.Config{}, gcpsecretmanager.Options{Now: later})

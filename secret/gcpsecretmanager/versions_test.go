@@ -141,6 +141,7 @@ func create(t *testing.T, b *gcpsecretmanager.GCPBackend, value string) string {
 }
 
 func TestGetReadsTheNewestEnabledVersion(t *testing.T) {
+	t.Parallel()
 	s, p, b := fresh(t)
 	p.create()
 	if _, err := b.Get(t.Context(), key); !isOnly(t, err, secret.ErrNotFound) {
@@ -186,6 +187,7 @@ func methods(s *gcpserver.Server) []string {
 }
 
 func TestSetAddsAVersionOnlyForAnotherValue(t *testing.T) {
+	t.Parallel()
 	_, p, b := fresh(t)
 	for _, value := range []string{"one", "one", "two", "two", "one", "one"} {
 		set(t, b, value)
@@ -201,6 +203,7 @@ func TestSetAddsAVersionOnlyForAnotherValue(t *testing.T) {
 }
 
 func TestKeptVersions(t *testing.T) {
+	t.Parallel()
 	for keep := 1; keep <= 4; keep++ {
 		s := gcpserver.Start(t)
 		p, b := person{t, s}, open(t, s, gcpsecretmanager.Config{KeepVersions: keep}, gcpsecretmanager.Options{})
@@ -216,6 +219,7 @@ func TestKeptVersions(t *testing.T) {
 }
 
 func TestDelayedDestruction(t *testing.T) {
+	t.Parallel()
 	s, p, b := fresh(t)
 	set(t, b, "1")
 	_, err := s.UpdateSecret(context.Background(), &secretmanagerpb.UpdateSecretRequest{
@@ -232,6 +236,7 @@ func TestDelayedDestruction(t *testing.T) {
 }
 
 func TestWhatCannotBeDestroyedStaysAndTheValueIsStored(t *testing.T) {
+	t.Parallel()
 	s, p, b := fresh(t)
 	s.Intercept(gcpserver.Fail(codes.PermissionDenied, "DestroySecretVersion"))
 	for i := 1; i <= 3; i++ {
@@ -244,6 +249,7 @@ func TestWhatCannotBeDestroyedStaysAndTheValueIsStored(t *testing.T) {
 }
 
 func TestLabelsAndAnnotations(t *testing.T) {
+	t.Parallel()
 	_, p, b := fresh(t)
 	create(t, b, "v")
 	x := p.secret()
@@ -256,6 +262,7 @@ func TestLabelsAndAnnotations(t *testing.T) {
 }
 
 func TestASecretOfSomebodyElseKeepsWhatItHas(t *testing.T) {
+	t.Parallel()
 	_, p, b := fresh(t)
 	p.create()
 	version := create(t, b, "v")
@@ -270,6 +277,7 @@ func TestASecretOfSomebodyElseKeepsWhatItHas(t *testing.T) {
 }
 
 func TestRemoveVersionHidesWhatIsOlder(t *testing.T) {
+	t.Parallel()
 	_, p, b := fresh(t)
 	set(t, b, "old")
 	version, err := b.Replace(t.Context(), key, "new", somebody, "1")
@@ -293,6 +301,7 @@ func TestRemoveVersionHidesWhatIsOlder(t *testing.T) {
 }
 
 func TestRemoveVersionOfTheOnlyOneLeavesNothing(t *testing.T) {
+	t.Parallel()
 	_, p, b := fresh(t)
 	version := create(t, b, "ours")
 	if err := b.RemoveVersion(t.Context(), key, version); err != nil {
@@ -304,6 +313,7 @@ func TestRemoveVersionOfTheOnlyOneLeavesNothing(t *testing.T) {
 }
 
 func TestAPersonsVersionHasNoOwner(t *testing.T) {
+	t.Parallel()
 	s, p, b := fresh(t)
 	create(t, b, "ours")
 	p.add("theirs")
@@ -314,6 +324,7 @@ func TestAPersonsVersionHasNoOwner(t *testing.T) {
 }
 
 func TestReplicationAndEncryption(t *testing.T) {
+	t.Parallel()
 	for conf, want := range map[string]string{
 		"Automatic":      "replication:{automatic:{}}",
 		"AutomaticKMS":   "replication:{automatic:{customer_managed_encryption:{kms_key_name:\"" + globalKey + "\"}}}",

@@ -23,6 +23,7 @@ const denied = `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`
 const foreign = "canary-of-a-foreign-body"
 
 func TestAnswersAndTheirSentinels(t *testing.T) {
+	t.Parallel()
 	const (
 		html    = "<!doctype html><html>" + foreign + "</html>"
 		deleted = `{"request_id":"1","data":{"data":null,"metadata":{"version":3,"deletion_time":"2026-01-01T00:00:00Z","destroyed":false}}}`
@@ -145,6 +146,7 @@ func isOnly(t *testing.T, err, want error) bool {
 var sentinels = []error{secret.ErrNotFound, secret.ErrDenied, secret.ErrUnavailable, secret.ErrThrottled, secret.ErrInvalid}
 
 func TestATroubledServerIsAskedOnce(t *testing.T) {
+	t.Parallel()
 	for _, status := range []int{403, 429, 500, 503} {
 		v := newFakeVault(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, status, `{"errors":["Vault is sealed"]}`) })
 		b := open(t, hashicorpvault.Config{Address: v.URL, KVVersion: 2, Login: staticToken}, hashicorpvault.Options{})
@@ -158,6 +160,7 @@ func TestATroubledServerIsAskedOnce(t *testing.T) {
 }
 
 func TestRetryAfter(t *testing.T) {
+	t.Parallel()
 	for header, want := range map[string]time.Duration{
 		"": 0, "7": 7 * time.Second, "0": 0, "-3": 0, "soon": 0, "99999999999": 0, "3600": time.Hour,
 		time.Now().Add(time.Hour).UTC().Format(http.TimeFormat):  time.Hour,
@@ -179,6 +182,7 @@ func TestRetryAfter(t *testing.T) {
 }
 
 func TestTolerantReading(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ key, fields, value, owner string }{
 		{"google/client_id", `{"value":"v"}`, "v", ""},
 		{"google/client_id", `{"client_id":"c"}`, "c", ""},
@@ -205,6 +209,7 @@ func TestTolerantReading(t *testing.T) {
 }
 
 func TestWhatDetectionAnswers(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name, body string
 		status     int
@@ -244,6 +249,7 @@ func TestWhatDetectionAnswers(t *testing.T) {
 }
 
 func TestAMountThatHasBecomeVersion2IsAskedAgain(t *testing.T) {
+	t.Parallel()
 	var upgraded atomic.Bool
 	v := newFakeVault(t, func(w http.ResponseWriter, r *http.Request) {
 		version := 1

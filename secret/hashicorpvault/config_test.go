@@ -75,6 +75,7 @@ func oneSecret(w http.ResponseWriter, _ *http.Request) {
 }
 
 func TestNewListsEveryProblemOfTheConfiguration(t *testing.T) {
+	t.Parallel()
 	_, err := hashicorpvault.New(hashicorpvault.Config{
 		Address: "vault:8200", Mount: "a/../b", PathPrefix: "x\ny", KVVersion: 3,
 		Login: hashicorpvault.AppRoleLogin{SecretID: secret.NewValue(canarySecretID), SecretIDFile: "/f"},
@@ -94,6 +95,7 @@ func TestNewListsEveryProblemOfTheConfiguration(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
+	t.Parallel()
 	good := func() hashicorpvault.Config {
 		return hashicorpvault.Config{Address: "https://vault.example.com:8200", Login: staticToken}
 	}
@@ -131,6 +133,7 @@ func TestNewRefuses(t *testing.T) {
 }
 
 func TestLocate(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		mount, prefix string
 		version       int
@@ -203,6 +206,7 @@ func TestAnEnvironmentThatTheLibraryCannotReadIsReported(t *testing.T) {
 }
 
 func TestNewNeedsNoServerAndFirstUseFindsIt(t *testing.T) {
+	t.Parallel()
 	var up sync.Mutex
 	v := newFakeVault(t, func(w http.ResponseWriter, r *http.Request) {
 		if !up.TryLock() {
@@ -233,6 +237,7 @@ func TestNewNeedsNoServerAndFirstUseFindsIt(t *testing.T) {
 }
 
 func TestNothingShowsTheTokenOrTheSecretID(t *testing.T) {
+	t.Parallel()
 	v := newFakeVault(t, func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/login"):
@@ -271,6 +276,7 @@ func TestNothingShowsTheTokenOrTheSecretID(t *testing.T) {
 }
 
 func TestASingleRequestEndsWithoutADeadline(t *testing.T) {
+	t.Parallel()
 	release := make(chan struct{})
 	v := newFakeVault(t, func(http.ResponseWriter, *http.Request) { <-release })
 	defer close(release)
@@ -281,6 +287,7 @@ func TestASingleRequestEndsWithoutADeadline(t *testing.T) {
 }
 
 func TestProblemsAreListedInOneOrder(t *testing.T) {
+	t.Parallel()
 	const up = ".."
 	var first string
 	for range 20 {

@@ -14,7 +14,14 @@ import (
 	"github.com/nexus-broker/nexus-broker/test/servers"
 )
 
-func TestMain(m *testing.M) { os.Exit(servers.Main(m)) }
+func TestMain(m *testing.M) {
+	setAWS(func(name, value string) {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	})
+	os.Exit(servers.Main(m))
+}
 
 // open returns a backend that is closed when the test ends.
 func open(t *testing.T, cfg hashicorpvault.Config, opts hashicorpvault.Options) *hashicorpvault.VaultBackend {
@@ -68,6 +75,7 @@ path "kv1/nexus/providers/*" { capabilities = ["read"] }`
 )
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.MountKV("kv1", 1)
 	v.MountKV("team/kv", 2)

@@ -11,6 +11,7 @@ import (
 
 // TestDelete looks, as root, at what a Delete has left of three versions.
 func TestDelete(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	const data = `path "secret/data/nexus/*" { capabilities = ["create", "read", "update"] } `
 	for _, test := range []struct {
@@ -94,6 +95,7 @@ func recoverable(v *servers.VaultServer, key string) int {
 }
 
 func TestCreateAfterANewestVersionThatIsGone(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	b := open(t, hashicorpvault.Config{Address: v.Addr, Login: rootLogin(v)}, hashicorpvault.Options{})
 	for name, remove := range map[string]func(key string){
@@ -126,6 +128,7 @@ func TestCreateAfterANewestVersionThatIsGone(t *testing.T) {
 }
 
 func TestTheOwnerIsAFieldBesideTheValue(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.MountKV("kv1", 1)
 	for mount, path := range map[string]string{"secret": "secret/data/a/b", "kv1": "kv1/a/b"} {

@@ -76,6 +76,7 @@ path "secret/metadata/nexus/providers/*" { capabilities = ["delete"] }`, readOnl
 }
 
 func TestDiagnoseOfAHealthyVault(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.MountKV("kv1", 1)
 	for version, c := range rightsOf {
@@ -106,6 +107,7 @@ func TestDiagnoseOfAHealthyVault(t *testing.T) {
 
 // Taking a right away is found out, by name and path, and the others are allowed.
 func TestDiagnoseNamesTheRightThatIsMissing(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.MountKV("kv1", 1)
 	for version, c := range rightsOf {
@@ -144,6 +146,7 @@ func TestDiagnoseNamesTheRightThatIsMissing(t *testing.T) {
 
 // What a deletion would leave is a warning.
 func TestDiagnoseOfADeletionThatLeavesSomething(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.Policy("broker", `
 path "secret/data/nexus/providers/*"    { capabilities = ["create", "read", "update"] }
@@ -155,6 +158,7 @@ path "secret/destroy/nexus/providers/*" { capabilities = ["update"] }`)
 
 // Whether references may be read is told too, by the policy that Policy prints and without it.
 func TestDiagnoseOfReferences(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.MountKV("kv1", 1)
 	for version, c := range rightsOf {
@@ -190,6 +194,7 @@ func TestDiagnoseOfReferences(t *testing.T) {
 
 // With ReadOnly nothing is written, also by a token that could, which is a warning.
 func TestDiagnoseReadOnlyWritesNothing(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.MountKV("kv1", 1)
 	for version, c := range rightsOf {
@@ -218,6 +223,7 @@ func TestDiagnoseReadOnlyWritesNothing(t *testing.T) {
 }
 
 func TestDiagnoseOfAVaultInTrouble(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	proxy := servers.NewFaultProxy(t, v.Addr)
 	cfg := place(v, v.RootToken)
@@ -259,6 +265,7 @@ func TestDiagnoseOfAVaultInTrouble(t *testing.T) {
 }
 
 func TestDiagnoseOfLoginAndToken(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.Policy("broker", readWriteV2)
 	role, secretID := v.AppRole("broker", []string{"broker"}, map[string]any{"token_ttl": "1h"})
@@ -301,6 +308,7 @@ func TestDiagnoseOfLoginAndToken(t *testing.T) {
 }
 
 func TestDiagnoseOfTheEngine(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.MountKV("kv1", 1)
 	for want, change := range map[string]func(*hashicorpvault.Config){
@@ -324,6 +332,7 @@ func TestDiagnoseOfTheEngine(t *testing.T) {
 }
 
 func TestDiagnoseOfTLSAndClocks(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	var skew time.Duration
 	target, err := url.Parse(v.Addr)
@@ -372,6 +381,7 @@ func TestDiagnoseOfTLSAndClocks(t *testing.T) {
 // Whatever goes wrong after the probe was written, also the end of the context, the
 // probe goes.
 func TestDiagnoseRemovesItsProbe(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.Policy("broker", readWriteV2)
 	token := v.Token([]string{"broker"}, map[string]any{"period": "1h"})

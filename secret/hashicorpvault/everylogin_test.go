@@ -15,6 +15,7 @@ import (
 )
 
 func TestEveryLoginIsMadeOnceAndAgainWhenItsTokenIsRevoked(t *testing.T) {
+	t.Parallel()
 	w := newLoginWorld(t)
 	for _, l := range everyLogin {
 		t.Run(l.name, func(t *testing.T) {
@@ -54,6 +55,7 @@ func TestEveryLoginIsMadeOnceAndAgainWhenItsTokenIsRevoked(t *testing.T) {
 }
 
 func TestEveryRefusedLogin(t *testing.T) {
+	t.Parallel()
 	w := newLoginWorld(t)
 	for _, l := range everyLogin {
 		t.Run(l.name, func(t *testing.T) {
@@ -84,6 +86,7 @@ func TestEveryRefusedLogin(t *testing.T) {
 // are renewed until their longest life ends, and those that no policy allows to be renewed.
 // No read may fail. All logins share the minute.
 func TestTokensOfTwoSecondsForAMinute(t *testing.T) {
+	t.Parallel()
 	const duration, readers, pause = time.Minute, 2, 200 * time.Millisecond
 	w := newLoginWorld(t)
 	var all sync.WaitGroup
@@ -121,6 +124,7 @@ func TestTokensOfTwoSecondsForAMinute(t *testing.T) {
 }
 
 func TestEveryLoginSurvivesAVaultThatWasAwayForLongerThanTheTTL(t *testing.T) {
+	t.Parallel()
 	w := newLoginWorld(t)
 	for _, l := range everyLogin {
 		login := l.valid(t, w, "away", []string{"rw"}, map[string]any{"token_ttl": "1s", "token_max_ttl": "1s"})
@@ -144,6 +148,7 @@ func TestEveryLoginSurvivesAVaultThatWasAwayForLongerThanTheTTL(t *testing.T) {
 
 // What Vault needs to judge a login can be away too: that is no refusal, where Vault tells.
 func TestTroubleBehindVault(t *testing.T) {
+	t.Parallel()
 	w := newLoginWorld(t)
 	for name, trouble := range map[string]func(bool){
 		"jwt": w.issuer.Silence,
@@ -171,6 +176,7 @@ func TestTroubleBehindVault(t *testing.T) {
 }
 
 func TestAReplacedProofIsUsedAtTheNextLogin(t *testing.T) {
+	t.Parallel()
 	w := newLoginWorld(t)
 	token, jwt := w.cluster.Token("broker"), w.issuer.Token("broker", time.Hour)
 	k8sFile, jwtFile := writeFile(t, "sa", token), writeFile(t, "jwt", jwt)

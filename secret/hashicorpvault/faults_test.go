@@ -39,6 +39,7 @@ func wantTrouble(t *testing.T, b *hashicorpvault.VaultBackend, want error, heal 
 }
 
 func TestFaultsAndRecovery(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})
 	for _, used := range []bool{true, false} { // the token is there already, or the login meets the fault
@@ -68,6 +69,7 @@ func TestFaultsAndRecovery(t *testing.T) {
 }
 
 func TestThrottlingSaysForHowLong(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	b := open(t, below(p, rootLogin(v)), hashicorpvault.Options{})
 	wantV(t, b, "before")
@@ -79,6 +81,7 @@ func TestThrottlingSaysForHowLong(t *testing.T) {
 }
 
 func TestARealRateLimitQuota(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	b := open(t, below(p, rootLogin(v)), hashicorpvault.Options{})
 	wantV(t, b, "before")
@@ -92,6 +95,7 @@ func TestARealRateLimitQuota(t *testing.T) {
 }
 
 func TestAStoppedServerEndsWithTheDeadline(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	direct := open(t, hashicorpvault.Config{Address: v.Addr, PathPrefix: "nexus/providers", Login: rootLogin(v)}, hashicorpvault.Options{})
 	bounded := open(t, below(p, rootLogin(v)), hashicorpvault.Options{Timeout: time.Second})
@@ -115,6 +119,7 @@ func TestAStoppedServerEndsWithTheDeadline(t *testing.T) {
 }
 
 func TestAServerThatLostEverything(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	b := open(t, below(p, rootLogin(v)), hashicorpvault.Options{})
 	wantV(t, b, "before")
@@ -129,6 +134,7 @@ func TestAServerThatLostEverything(t *testing.T) {
 }
 
 func TestAWriteWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	b := open(t, below(p, rootLogin(v)), hashicorpvault.Options{})
 	wantV(t, b, "before")
@@ -145,6 +151,7 @@ func TestAWriteWhoseAnswerIsLost(t *testing.T) {
 }
 
 func TestRealTLS(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t, servers.VaultTLS())
 	cfg := hashicorpvault.Config{Address: v.Addr, Login: rootLogin(v), TLS: hashicorpvault.TLS{CACertFile: v.CAFile}}
 	b := open(t, cfg, hashicorpvault.Options{})
@@ -159,6 +166,7 @@ func TestRealTLS(t *testing.T) {
 }
 
 func TestMountsThatAreNotWhatTheConfigurationSays(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.MountKV("kv1", 1)
 	v.MountKV("team/kv", 2)
@@ -202,6 +210,7 @@ func TestMountsThatAreNotWhatTheConfigurationSays(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	v.MountKV("kv1", 1)
 	for name, policy := range map[string]string{"rw2": readWriteV2, "ro2": readOnlyV2, "rw1": readWriteV1, "ro1": readOnlyV1} {

@@ -13,6 +13,7 @@ import (
 
 // A token that was given to us is no login before the server has accepted it.
 func TestAGivenTokenIsALoginOnceItIsAccepted(t *testing.T) {
+	t.Parallel()
 	var accepts atomic.Bool
 	v := newFakeVault(t, func(w http.ResponseWriter, _ *http.Request) {
 		if !accepts.Load() {

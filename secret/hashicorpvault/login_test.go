@@ -54,6 +54,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func TestOneLoginForManyReads(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})
 	p.Inject(servers.Latency(100*time.Millisecond), servers.PathIs(loginPath)) // time enough for everybody to want one
@@ -106,6 +107,7 @@ func TestOneLoginForManyReads(t *testing.T) {
 }
 
 func TestARevokedTokenIsReplacedByOneLogin(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})
 	b := open(t, below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)}), hashicorpvault.Options{})
@@ -131,6 +133,7 @@ func TestARevokedTokenIsReplacedByOneLogin(t *testing.T) {
 // A request that was under way with a token that has been replaced meanwhile is made again
 // with the new one, also while somebody else is finding out why that one was denied.
 func TestADenialOfTheOldTokenIsNoneOfTheNewOne(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	v.Write("secret/data/nexus/providers/a/slow", map[string]any{"data": map[string]any{"value": "v"}})
 	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})
@@ -179,6 +182,7 @@ func TestADenialOfTheOldTokenIsNoneOfTheNewOne(t *testing.T) {
 }
 
 func TestAPolicyDenialIsNoReasonToLogIn(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})
 	noDefault, noDefaultID := v.AppRole("n", []string{"rw"}, map[string]any{"token_ttl": "1h", "token_no_default_policy": true})
@@ -207,6 +211,7 @@ func TestAPolicyDenialIsNoReasonToLogIn(t *testing.T) {
 }
 
 func TestAnOldTokenIsReplacedOnlyIfItMayBeInvalid(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	v.Policy("rw", `path "secret/data/other/*" { capabilities = ["read"] }`)
 	for name, test := range map[string]struct {
@@ -230,6 +235,7 @@ func TestAnOldTokenIsReplacedOnlyIfItMayBeInvalid(t *testing.T) {
 }
 
 func TestAServerThatRefusesEveryTokenIsNotFloodedWithLogins(t *testing.T) {
+	t.Parallel()
 	n := 0
 	v := newFakeVault(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == loginPath {
@@ -251,6 +257,7 @@ func TestAServerThatRefusesEveryTokenIsNotFloodedWithLogins(t *testing.T) {
 }
 
 func TestATokenThatIsRevokedBeforeItsFirstUseIsReplaced(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, id := v.AppRole("r", []string{"rw"}, nil)
 	cfg := below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)})
@@ -266,6 +273,7 @@ func TestATokenThatIsRevokedBeforeItsFirstUseIsReplaced(t *testing.T) {
 }
 
 func TestARefusedLoginIsNotRepeatedForEachRead(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, id := v.AppRole("r", []string{"rw"}, nil)
 	file := writeFile(t, "secret-id", "wrong")
@@ -289,6 +297,7 @@ func TestARefusedLoginIsNotRepeatedForEachRead(t *testing.T) {
 }
 
 func TestATokenThatIsNotValidIsALoginError(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	token := v.Token([]string{"rw"}, nil)
 	b := open(t, below(p, hashicorpvault.TokenLogin{Token: secret.NewValue(token)}), hashicorpvault.Options{})
@@ -312,6 +321,7 @@ func TestATokenThatIsNotValidIsALoginError(t *testing.T) {
 }
 
 func TestATokenFileIsReadAgain(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	first, second := v.Token([]string{"rw"}, nil), v.Token([]string{"rw"}, nil)
 	file := writeFile(t, "token", first)
@@ -343,6 +353,7 @@ func TestATokenFileIsReadAgain(t *testing.T) {
 }
 
 func TestATokenFileMayComeLater(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	file := writeFile(t, "token", "")
 	b := open(t, below(p, hashicorpvault.TokenLogin{File: file}), hashicorpvault.Options{})
@@ -358,6 +369,7 @@ func TestATokenFileMayComeLater(t *testing.T) {
 }
 
 func TestARotatedSecretIDIsUsedAtTheNextLogin(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})
 	file := writeFile(t, "secret-id", id)
@@ -375,6 +387,7 @@ func TestARotatedSecretIDIsUsedAtTheNextLogin(t *testing.T) {
 }
 
 func TestALoginDoesNotEndWithWhoAskedFirst(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, id := v.AppRole("r", []string{"rw"}, nil)
 	b := open(t, below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)}), hashicorpvault.Options{})

@@ -27,13 +27,8 @@ const (
 	awsSecret = "canary-aws-secret-key"
 )
 
-// newLoginWorld must be called by a test that is not parallel: it changes the environment.
 func newLoginWorld(t *testing.T) *loginWorld {
 	t.Helper()
-	withoutAWS(t)
-	t.Setenv("AWS_ACCESS_KEY_ID", awsKeyID)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", awsSecret)
-	t.Setenv("AWS_REGION", "eu-central-1")
 	w := &loginWorld{
 		v: servers.Vault(t, servers.VaultTLS()), ca: servers.NewAuthority(t),
 		issuer: servers.NewIssuer(t), cluster: servers.NewKubernetes(t), sts: servers.NewSTS(t),
@@ -45,17 +40,25 @@ func newLoginWorld(t *testing.T) *loginWorld {
 	return w
 }
 
+// setAWS makes the environment of the tests that of a broker with credentials of AWS,
+// whatever the machine has.
+func setAWS(set func(name, value string)) {
+	withoutAWS(set)
+	set("AWS_ACCESS_KEY_ID", awsKeyID)
+	set("AWS_SECRET_ACCESS_KEY", awsSecret)
+	set("AWS_REGION", "eu-central-1")
+}
+
 // withoutAWS clears what the environment says about AWS.
-func withoutAWS(t *testing.T) {
-	t.Helper()
+func withoutAWS(set func(name, value string)) {
 	for _, entry := range os.Environ() {
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "AWS_") {
-			t.Setenv(name, "")
+			set(name, "")
 		}
 	}
-	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
-	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
-	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	set("AWS_CONFIG_FILE", os.DevNull)
+	set("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
+	set("AWS_EC2_METADATA_DISABLED", "true")
 }
 
 // proxy stands in front of the server and passes the client's certificate on.

@@ -10,6 +10,7 @@ import (
 )
 
 func TestPolicyNamesMountPrefixAndNamespace(t *testing.T) {
+	t.Parallel()
 	const undecided = "# For KV version 2, which is what Vault mounts at secret. For version 1 set VAULT_KV_VERSION=1.\n"
 	for name, c := range map[string]struct {
 		config hashicorpvault.Config

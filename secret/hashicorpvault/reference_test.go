@@ -13,6 +13,7 @@ import (
 )
 
 func TestReferencesOnARealServer(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	v.MountKV("kv1", 1)
 	at := "secret/data/team-a/salesforce"
@@ -79,6 +80,7 @@ func TestReferencesOnARealServer(t *testing.T) {
 // A reference is read with the rights of the token, and a denial outside of the prefix is
 // no reason to log in.
 func TestAReferenceThatNoPolicyAllows(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	v.Write("secret/data/team-a/x", map[string]any{"data": map[string]any{"value": "canary"}})
 	role, id := v.AppRole("r", []string{"rw"}, nil)
@@ -102,6 +104,7 @@ func TestAReferenceThatNoPolicyAllows(t *testing.T) {
 }
 
 func TestReferenceSegments(t *testing.T) {
+	t.Parallel()
 	v := newFakeVault(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, 500, `{"errors":["x"]}`) })
 	b := open(t, hashicorpvault.Config{Address: v.URL, PathPrefix: "/v1/secret/data/nexus//providers/", Login: staticToken}, hashicorpvault.Options{})
 	if got := b.ReferencePrefix(); !slices.Equal(got, []string{"nexus", "providers"}) {

@@ -156,7 +156,7 @@ func wantSigned(t *testing.T, body map[string]string) {
 var wantSTS struct{ host, region string }
 
 func signWith(t *testing.T, host, region string, variables map[string]string) {
-	withoutAWS(t)
+	withoutAWS(t.Setenv)
 	t.Setenv("AWS_ACCESS_KEY_ID", awsKeyID)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", awsSecret)
 	t.Setenv("AWS_SESSION_TOKEN", "session-token")
@@ -281,7 +281,7 @@ func TestWhatTheAWSLoginSigns(t *testing.T) {
 
 // A machine without AWS credentials is no refusal of Vault's: it may get some.
 func TestNoAWSCredentials(t *testing.T) {
-	withoutAWS(t)
+	withoutAWS(t.Setenv)
 	w := newWireVault(t, func(rw http.ResponseWriter, _ *http.Request) { answer(rw, 500, `{"errors":["x"]}`) })
 	w.cfg.Login = hashicorpvault.AWSLogin{}
 	check := func(why, says string) {
@@ -300,6 +300,7 @@ func TestNoAWSCredentials(t *testing.T) {
 }
 
 func TestLoginsThatCannotWork(t *testing.T) {
+	t.Parallel()
 	cert, key := servers.NewAuthority(t).Client("client", "broker")
 	pair := hashicorpvault.TLS{ClientCertFile: cert, ClientKeyFile: key}
 	for says, cfg := range map[string]hashicorpvault.Config{

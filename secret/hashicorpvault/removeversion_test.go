@@ -13,6 +13,7 @@ import (
 // TestRemoveVersion takes back a Create over two versions that a person has deleted,
 // and looks, as root, at what can be undeleted then.
 func TestRemoveVersion(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	const data = `path "secret/data/nexus/*" { capabilities = ["create", "read", "update"] } `
 	const metadata = `path "secret/metadata/nexus/*" { capabilities = ["delete"] } `
@@ -71,6 +72,7 @@ func TestRemoveVersion(t *testing.T) {
 }
 
 func TestRemoveVersionOfTheOnlyOneLeavesNothing(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	b := open(t, hashicorpvault.Config{Address: v.Addr, Login: rootLogin(v)}, hashicorpvault.Options{})
 	version, err := b.Create(t.Context(), "a/client_id", "ours", somebody)
@@ -94,6 +96,7 @@ func TestRemoveVersionOfTheOnlyOneLeavesNothing(t *testing.T) {
 
 // KV version 1 gives no versions, and finds none.
 func TestVersionsOnKV1(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.MountKV("kv1", 1)
 	b := open(t, hashicorpvault.Config{Address: v.Addr, Mount: "kv1", Login: rootLogin(v)}, hashicorpvault.Options{})

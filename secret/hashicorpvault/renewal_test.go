@@ -16,6 +16,7 @@ import (
 
 // TestTokensThatDoNotLast reads all the time while tokens of two seconds come and go.
 func TestTokensThatDoNotLast(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role := func(name string, settings map[string]any) func() hashicorpvault.Login {
 		id, secretID := v.AppRole(name, []string{"rw"}, settings)
@@ -61,6 +62,7 @@ func TestTokensThatDoNotLast(t *testing.T) {
 }
 
 func TestATokenThatCannotBeRenewedIsUsedToItsEnd(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	file := writeFile(t, "token", v.Token([]string{"rw"}, map[string]any{"ttl": "2s", "renewable": false}))
 	var out servers.Log
@@ -78,6 +80,7 @@ func TestATokenThatCannotBeRenewedIsUsedToItsEnd(t *testing.T) {
 }
 
 func TestATokenFileIsPickedUpBeforeTheOldTokenEnds(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	file := writeFile(t, "token", v.Token([]string{"rw"}, map[string]any{"ttl": "2s", "renewable": false}))
 	b := open(t, below(p, hashicorpvault.TokenLogin{File: file}), hashicorpvault.Options{})
@@ -89,6 +92,7 @@ func TestATokenFileIsPickedUpBeforeTheOldTokenEnds(t *testing.T) {
 }
 
 func TestANewLoginNeedsAServerThatIsThere(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1s", "token_max_ttl": "1s"})
 	b := open(t, below(p, hashicorpvault.AppRoleLogin{RoleID: role, SecretID: secret.NewValue(id)}), hashicorpvault.Options{})
@@ -105,6 +109,7 @@ func TestANewLoginNeedsAServerThatIsThere(t *testing.T) {
 }
 
 func TestCloseLeavesNoGoroutine(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, id := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1s"})
 	before := runtime.NumGoroutine()
@@ -132,6 +137,7 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 }
 
 func TestCloseEndsALoginThatHangs(t *testing.T) {
+	t.Parallel()
 	release := make(chan struct{})
 	v := newFakeVault(t, func(http.ResponseWriter, *http.Request) { <-release })
 	defer close(release)

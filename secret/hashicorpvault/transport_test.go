@@ -27,6 +27,7 @@ import (
 )
 
 func TestNamespaces(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ namespace, auth, secrets, login string }{
 		{"", "", "", ""},
 		{"team-a", "", "team-a", "team-a"},
@@ -79,6 +80,7 @@ func TestNamespaces(t *testing.T) {
 }
 
 func TestTheRedirectOfAStandbyIsFollowed(t *testing.T) {
+	t.Parallel()
 	var bodies []string
 	active := newFakeVault(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v1/secret/data/a/b" {
@@ -119,6 +121,7 @@ func oneSecretOrVersion(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestNoOtherRedirectIsFollowed(t *testing.T) {
+	t.Parallel()
 	thief := newFakeVault(t, oneSecret)
 	for name, redirect := range map[string]func(w http.ResponseWriter, r *http.Request){
 		"a login portal": func(w http.ResponseWriter, r *http.Request) {
@@ -156,6 +159,7 @@ func TestNoOtherRedirectIsFollowed(t *testing.T) {
 }
 
 func TestARedirectFromHTTPSToHTTPIsNotFollowed(t *testing.T) {
+	t.Parallel()
 	plain := newFakeVault(t, oneSecret)
 	secure := newTLSServer(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, plain.URL+r.URL.Path, http.StatusTemporaryRedirect)
@@ -172,6 +176,7 @@ func TestARedirectFromHTTPSToHTTPIsNotFollowed(t *testing.T) {
 }
 
 func TestAnAnswerIsNotReadWithoutEnd(t *testing.T) {
+	t.Parallel()
 	sent := make(chan int, 1)
 	v := newFakeVault(t, func(w http.ResponseWriter, _ *http.Request) {
 		n := 0
@@ -191,6 +196,7 @@ func TestAnAnswerIsNotReadWithoutEnd(t *testing.T) {
 }
 
 func TestAPerformanceStandbyThatLagsBehindIsAskedAgain(t *testing.T) {
+	t.Parallel()
 	reads := 0
 	v := newFakeVault(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
@@ -281,6 +287,7 @@ func newTLSServer(t *testing.T, config *tls.Config, handler http.HandlerFunc) *h
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ca, other := newAuthority(t), newAuthority(t)
 	clientKey, _, clientPEM := ca.issue(t, &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	keyDER, err := x509.MarshalPKCS8PrivateKey(clientKey)
@@ -341,6 +348,7 @@ func TestTLS(t *testing.T) {
 }
 
 func TestARotatedCAIsReadAgain(t *testing.T) {
+	t.Parallel()
 	before, after := newAuthority(t), newAuthority(t)
 	var current atomic.Pointer[tls.Config]
 	serve := func(a *authority) { current.Store(&tls.Config{Certificates: []tls.Certificate{a.server(t)}}) }

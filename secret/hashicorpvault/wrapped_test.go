@@ -15,6 +15,7 @@ import (
 const unwrapPath = "/v1/sys/wrapping/unwrap"
 
 func TestAWrappedSecretIDIsUnwrappedOnce(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, _ := v.AppRole("r", []string{"rw"}, map[string]any{"token_ttl": "1h"})
 	file := writeFile(t, "wrapped", v.WrappedSecretID("r", time.Hour)+"\n")
@@ -66,6 +67,7 @@ func TestAWrappedSecretIDIsUnwrappedOnce(t *testing.T) {
 }
 
 func TestWhatIsWrongWithAWrappingToken(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, _ := v.AppRole("r", []string{"rw"}, nil)
 	expired := v.WrappedSecretID("r", time.Second)
@@ -88,6 +90,7 @@ func TestWhatIsWrongWithAWrappingToken(t *testing.T) {
 }
 
 func TestAnUnwrappingThatMeetsTrouble(t *testing.T) {
+	t.Parallel()
 	v, p := vaultWithSecret(t)
 	role, _ := v.AppRole("r", []string{"rw"}, nil)
 	start := func() *hashicorpvault.VaultBackend {

@@ -25,6 +25,7 @@ func files(t *testing.T, document string) map[string]string {
 // The example of docs/writing-a-backend.md compiles in a module of its own, with
 // nothing but what it says, and passes the conformance suite.
 func TestExampleBackendConforms(t *testing.T) {
+	t.Parallel()
 	needsPrograms(t, "go")
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
@@ -67,6 +68,7 @@ func TestExampleBackendConforms(t *testing.T) {
 
 // The options and the interfaces that the page explains are all that there are.
 func TestBackendGuideIsComplete(t *testing.T) {
+	t.Parallel()
 	name := regexp.MustCompile("^`([A-Za-z]+)")
 	listed := func(header string) (names []string) {
 		for cell := range table(t, "docs/writing-a-backend.md", header) {

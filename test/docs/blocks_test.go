@@ -119,6 +119,7 @@ func scenario(t *testing.T, name string) []block {
 
 // Every shell block is either run by a test or says why not.
 func TestEveryShellBlockIsTested(t *testing.T) {
+	t.Parallel()
 	for _, document := range documents {
 		all, err := blocks(document, read(t, document))
 		require.NoError(t, err)
@@ -130,6 +131,7 @@ func TestEveryShellBlockIsTested(t *testing.T) {
 }
 
 func TestBlocksAreRead(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"```sh\nx\n```\n":                     "doc:2: a shell block that no test runs: put <!-- test: … --> on the line before it",
 		"<!-- test: a -->\n\n```sh\nx\n```\n": "doc:4: a shell block that no test runs: put <!-- test: … --> on the line before it",

@@ -33,6 +33,7 @@ func doctor(t *testing.T, dir string, e env, args ...string) (output string, cod
 
 // The policies of docs/vault.md are those that doctor prints.
 func TestPrintedPoliciesAreTheDocumented(t *testing.T) {
+	t.Parallel()
 	needsPrograms(t)
 	for name, e := range map[string]env{
 		"rw-v2": {"VAULT_KV_VERSION": "2"},
@@ -50,6 +51,7 @@ func TestPrintedPoliciesAreTheDocumented(t *testing.T) {
 // What docs/vault.md shows of doctor's output is what it prints, and its table has
 // every check of the backend.
 func TestDoctorPrintsWhatIsDocumented(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.Policy("broker", strings.Replace(policy(t, "rw-v2"), `, "update"`, "", 1))
 	e := env{"SECRET_BACKEND": "hashicorp-vault", "VAULT_ADDR": v.Addr, "VAULT_TOKEN": v.Token([]string{"broker"}, map[string]any{"period": "1h"})}
@@ -78,6 +80,7 @@ func TestDoctorPrintsWhatIsDocumented(t *testing.T) {
 
 // The command that writes the printed policy works as it stands there.
 func TestPrintedPolicyIsApplied(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	s := newShell(t, map[string]string{})
 	s.send("export VAULT_ADDR=" + v.Addr + " VAULT_TOKEN=" + v.RootToken)

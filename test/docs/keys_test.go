@@ -10,6 +10,7 @@ import (
 
 // docs/keys.md, on the database of a broker that knew the old key only.
 func TestKeysAreRotatedAsDocumented(t *testing.T) {
+	t.Parallel()
 	key := func(c string) string { return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(c, 32))) }
 	inputs := map[string]string{"OLD_KEY": key("o"), "NEW_KEY": key("n")}
 	s := newShell(t, inputs)

@@ -17,6 +17,7 @@ var logins = []string{"wrapped", "kubernetes", "jwt", "aws", "cert"}
 // A broker logs in with what the commands of docs/vault.md have set up. The inputs are what
 // stands behind Vault: the test's own servers in the place of a cluster, an issuer and AWS.
 func TestLogins(t *testing.T) {
+	t.Parallel()
 	for _, login := range logins {
 		t.Run(login, func(t *testing.T) {
 			v := servers.Vault(t, servers.VaultTLS())

@@ -11,6 +11,7 @@ import (
 // The commands of docs/manifests.md work on a broker as they stand there, and none of
 // them prints a credential.
 func TestManifests(t *testing.T) {
+	t.Parallel()
 	needsPrograms(t)
 	b := start(t, nil)
 	key := filepath.Join(t.TempDir(), "key")

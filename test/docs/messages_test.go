@@ -47,6 +47,7 @@ func (s *said) has(message string) bool {
 
 // Every message that the troubleshooting table quotes is one that the broker says.
 func TestTroubleshootingQuotesTheBroker(t *testing.T) {
+	t.Parallel()
 	var s said
 	startings(t, &s)
 	flows(t, &s)
@@ -154,6 +155,7 @@ func flows(t *testing.T, s *said) {
 
 // A new token in the file is used at the next call, a changed CA file too.
 func TestFilesAreReadAgain(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t, servers.VaultTLS())
 	v.Policy("broker", policy(t, "rw-v2"))
 	folder := t.TempDir()
@@ -187,6 +189,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 // What the table about AppRole says of secret ids, and that nobody notices a token
 // that was revoked.
 func TestAppRoleSettings(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.Policy("broker", policy(t, "rw-v2"))
 	roleID, secretID := v.AppRole("broker", []string{"broker"}, map[string]any{"token_ttl": "2s", "token_max_ttl": "4s"})

@@ -13,6 +13,7 @@ import (
 // The commands of docs/migrating.md, beside a broker that serves. It writes to its own
 // database and opens the Vault when the first row names it.
 func TestMigratingAsDocumented(t *testing.T) {
+	t.Parallel()
 	needsPrograms(t)
 	v := servers.Vault(t)
 	b := start(t, env{"VAULT_ADDR": v.Addr, "VAULT_TOKEN": v.RootToken})

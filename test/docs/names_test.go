@@ -35,6 +35,7 @@ func sources(t *testing.T) string {
 
 // Metrics and log lines that docs/vault.md names are in the program.
 func TestMetricsAndLogLinesExist(t *testing.T) {
+	t.Parallel()
 	program := sources(t)
 	for cell := range table(t, "docs/vault.md", "| metric |") {
 		m := regexp.MustCompile("^`([a-z_]+)\\{([a-z,]+)\\}`$").FindStringSubmatch(cell)
@@ -53,6 +54,7 @@ func TestMetricsAndLogLinesExist(t *testing.T) {
 
 // Links lead to files and headings that exist.
 func TestLinks(t *testing.T) {
+	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	for _, page := range pages {
 		for _, m := range link.FindAllStringSubmatch(read(t, page), -1) {
@@ -84,6 +86,7 @@ func headings(text string) (names []string) {
 
 // The routes that the README lists are those of openapi.yaml, all of them.
 func TestRoutesAreThoseOfTheContract(t *testing.T) {
+	t.Parallel()
 	contract, err := openapi3.NewLoader().LoadFromFile("../../openapi.yaml")
 	require.NoError(t, err)
 	var want []string
@@ -105,6 +108,7 @@ func TestRoutesAreThoseOfTheContract(t *testing.T) {
 
 // Every defence that a document lists names tests, and they exist where it says.
 func TestNamedTestsExist(t *testing.T) {
+	t.Parallel()
 	for _, list := range []struct{ document, header string }{
 		{"SECURITY.md", "| defence |"}, {"docs/reliability.md", "| promise |"}, {"docs/reliability.md", "| attack |"},
 	} {
@@ -148,6 +152,7 @@ func testsOf(t *testing.T, folder string) string {
 // The variables that docs/vault.md lists are those of docs/configuration.md, with the
 // same defaults, and none that concerns Vault is left out.
 func TestVariablesAreThoseOfTheConfiguration(t *testing.T) {
+	t.Parallel()
 	configuration := read(t, "docs/configuration.md")
 	row := regexp.MustCompile("(?m)^\\| `([A-Z0-9_]+)` \\| ([^|]*) \\| ([^|]*) \\|")
 	defaults := map[string]string{}
@@ -175,6 +180,7 @@ func TestVariablesAreThoseOfTheConfiguration(t *testing.T) {
 
 // What the README says of a Vault that is down is a part of what docs/vault.md says.
 func TestOutagesOfTheREADME(t *testing.T) {
+	t.Parallel()
 	var documented []string
 	for _, cells := range table(t, "docs/vault.md", outageTable) {
 		documented = append(documented, strings.Join(cells, " "))

@@ -98,6 +98,7 @@ func (w *troubled) registerAnother() answer {
 
 // What a row of the table says is what is answered, and it ends.
 func TestWhenVaultFails(t *testing.T) {
+	t.Parallel()
 	w := newTroubled(t)
 	rows := table(t, "docs/vault.md", outageTable)
 	require.ElementsMatch(t, w.names(), slices.Collect(maps.Keys(rows)))
@@ -151,6 +152,7 @@ func cell(a answer) string {
 // In an outage what is in memory is used for SECRET_CACHE_MAX_STALE longer than it is
 // while Vault answers; a denial is never bridged.
 func TestOutagesAreBridged(t *testing.T) {
+	t.Parallel()
 	for name, maxStale := range map[string]string{"bridged": "1h", "not bridged": "0"} {
 		t.Run(name, func(t *testing.T) {
 			v := servers.Vault(t)

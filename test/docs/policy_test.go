@@ -159,6 +159,7 @@ var managed = map[string]string{"secret": "rw-v2", "kv1": "rw-v1"}
 
 // A provider's whole life needs nothing but the policy.
 func TestPoliciesSuffice(t *testing.T) {
+	t.Parallel()
 	for mount, name := range managed {
 		t.Run(name, func(t *testing.T) {
 			e := newEngine(t, mount, policy(t, name), nil, nil)
@@ -185,6 +186,7 @@ func TestPoliciesSuffice(t *testing.T) {
 
 // The read-only policies suffice for credentials that somebody else has put there.
 func TestReadOnlyPoliciesSuffice(t *testing.T) {
+	t.Parallel()
 	for mount, name := range map[string]string{"secret": "ro-v2", "kv1": "ro-v1"} {
 		t.Run(name, func(t *testing.T) {
 			e := newEngine(t, mount, policy(t, name), nil, env{"SECRET_READ_ONLY": "true"})
@@ -206,6 +208,7 @@ func TestReadOnlyPoliciesSuffice(t *testing.T) {
 
 // Taking a right away breaks what the table says, and nothing else.
 func TestEveryRightIsNeeded(t *testing.T) {
+	t.Parallel()
 	rows := table(t, "docs/vault.md", "| without |")
 	require.ElementsMatch(t, []string{"`create`", "`read`", "`update`", "`delete`"}, slices.Collect(maps.Keys(rows)))
 	for mount, name := range managed {
@@ -251,6 +254,7 @@ func outcome(a answer) string {
 
 // Where the metadata may not be deleted the broker does what it may.
 func TestWhatADeletionLeaves(t *testing.T) {
+	t.Parallel()
 	data := `path "secret/data/nexus/providers/*" { capabilities = ["create", "read", "update"] }`
 	for right, check := range map[string]func(t *testing.T, version map[string]any){
 		"`update` on `secret/destroy/nexus/providers/*`": func(t *testing.T, version map[string]any) {
@@ -287,6 +291,7 @@ func TestWhatADeletionLeaves(t *testing.T) {
 // A token without Vault's own policy "default" works, and with the third policy is
 // renewed too.
 func TestTokenWithoutTheDefaultPolicy(t *testing.T) {
+	t.Parallel()
 	const unknown = "the lifetime of the Vault token is unknown and it will not be renewed"
 	for _, self := range []string{policy(t, "self"), ""} {
 		e := newEngine(t, "secret", policy(t, "rw-v2")+self, map[string]any{"no_default_policy": true}, nil)

@@ -11,6 +11,7 @@ import (
 // The commands of docs/presets.md work on a broker as they stand there, none of them
 // prints a credential, and what they register is there.
 func TestPresets(t *testing.T) {
+	t.Parallel()
 	needsPrograms(t)
 	b := start(t, nil)
 	key := filepath.Join(t.TempDir(), "key")

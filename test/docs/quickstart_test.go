@@ -25,12 +25,14 @@ func inputsFor(op *oauthtest.Server) map[string]string {
 }
 
 func TestQuickStartOnYourMachine(t *testing.T) {
+	t.Parallel()
 	op := oauthtest.Start(t, oauthtest.Options{Clients: []oauthtest.Client{client()}})
 	newShell(t, inputsFor(op)).run(scenario(t, "internal"))
 }
 
 // The quick start of the README goes on in docs/vault.md, with rotations.
 func TestQuickStartWithVault(t *testing.T) {
+	t.Parallel()
 	op := oauthtest.Start(t, oauthtest.Options{Clients: []oauthtest.Client{client()}})
 	v := servers.Vault(t)
 	s := newShell(t, inputsFor(op))
@@ -47,6 +49,7 @@ func TestQuickStartWithVault(t *testing.T) {
 }
 
 func TestAppRole(t *testing.T) {
+	t.Parallel()
 	v := servers.Vault(t)
 	v.Policy("nexus-broker", policy(t, "rw-v2"))
 	s := newShell(t, map[string]string{})

@@ -15,6 +15,7 @@ import (
 
 // TestUpgradeOfADatabase follows docs/upgrading.md with a database of the existing broker.
 func TestUpgradeOfADatabase(t *testing.T) {
+	t.Parallel()
 	needsPrograms(t, "pg_dump", "psql")
 	dsn := servers.Postgres(t)
 	db, err := sql.Open("pgx", dsn)
