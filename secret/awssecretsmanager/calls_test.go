@@ -16,7 +16,7 @@ import (
 
 // The table of requests in docs/aws.md is what the server counts.
 func TestTheDocumentedRequestsAreThoseThatAreMade(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{})
 	ctx := t.Context()

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,22 +15,30 @@ import (
 	"github.com/nexus-broker/nexus-broker/secret/awssecretsmanager"
 	"github.com/nexus-broker/nexus-broker/secret/secrettest"
 	"github.com/nexus-broker/nexus-broker/test/awsserver"
+	"github.com/nexus-broker/nexus-broker/test/servers"
 )
 
-// clearEnvironment takes away what the SDK would read of the machine that tests run on.
-func clearEnvironment(t *testing.T) {
-	t.Helper()
-	for _, name := range []string{
-		"AWS_CA_BUNDLE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
-		"AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_STS", "AWS_ROLE_ARN",
-		"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-		"AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS",
-	} {
-		t.Setenv(name, "")
+// given is what the environment of the tests says about AWS. Only the suite on an account
+// reads it: TestMain takes it away from the others.
+var given = map[string]string{}
+
+func TestMain(m *testing.M) {
+	for _, entry := range os.Environ() {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "AWS_") {
+			given[name] = value
+			set(name, "")
+		}
 	}
-	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	t.Setenv("AWS_CONFIG_FILE", t.TempDir()+"/none")
-	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", t.TempDir()+"/none")
+	set("AWS_EC2_METADATA_DISABLED", "true")
+	set("AWS_CONFIG_FILE", os.DevNull)
+	set("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
+	os.Exit(servers.Main(m))
+}
+
+func set(name, value string) {
+	if err := os.Setenv(name, value); err != nil {
+		panic(err)
+	}
 }
 
 // login are the credentials of a user.
@@ -80,7 +89,6 @@ func TestConformance(t *testing.T) {
 	if os.Getenv("NEXUS_TEST_AWS") == "1" {
 		t.Run("Account", onAnAccount)
 	}
-	clearEnvironment(t)
 	const role = "arn:aws:iam::123456789012:role/nexus"
 	for name, cfg := range map[string]struct {
 		awssecretsmanager.Config
@@ -139,6 +147,12 @@ func TestConformance(t *testing.T) {
 // onAnAccount runs the suite on AWS itself: test/awsserver/README.md says how. Without an
 // account there is no such test, which nobody can take for one that has passed.
 func onAnAccount(t *testing.T) {
+	for _, name := range []string{"AWS_EC2_METADATA_DISABLED", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"} {
+		t.Setenv(name, "")
+	}
+	for name, value := range given {
+		t.Setenv(name, value)
+	}
 	for name, days := range map[string]int{"NoRecovery": 0, "RecoveryWindow": 7} {
 		t.Run(name, func(t *testing.T) {
 			secrettest.Run(t, func(t *testing.T) secret.SecretBackend {

@@ -24,7 +24,7 @@ func verdicts(findings []secret.Finding) []string {
 }
 
 func TestDiagnose(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{})
 	reading := []string{"credentials ok", "connection ok", "TLS warn", "clock ok", "read ok", "batch read ok"}
@@ -74,7 +74,7 @@ func TestDiagnose(t *testing.T) {
 
 // The SDK puts the signature right by itself where the clocks differ; the diagnosis tells.
 func TestDiagnoseTellsThatTheClocksDiffer(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t, awsserver.WithClock(func() time.Time { return time.Now().Add(20 * time.Minute) }))
 	b := open(t, s, awssecretsmanager.Config{}, awssecretsmanager.Options{})
 	list := verdicts(b.Diagnose(t.Context(), secret.ReadOnly))

@@ -63,7 +63,7 @@ func everyCall(t *testing.T, b *awssecretsmanager.AWSBackend, check func(op stri
 }
 
 func TestFaultsAndRecovery(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	for name, fault := range map[string]struct {
 		begin func(*awsserver.Server)
 		want  error
@@ -111,7 +111,7 @@ func TestFaultsAndRecovery(t *testing.T) {
 }
 
 func TestThrottlingSaysForHowLong(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{}, awssecretsmanager.Options{Timeout: 2 * time.Second})
 	s.Throttle(7 * time.Second)
@@ -123,7 +123,7 @@ func TestThrottlingSaysForHowLong(t *testing.T) {
 
 // Throttling that passes within the deadline is not noticed.
 func TestThrottlingIsWaitedFor(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{}, awssecretsmanager.Options{})
 	require.NoError(t, b.Set(t.Context(), "a/b", "v"))
@@ -143,7 +143,7 @@ func TestThrottlingIsWaitedFor(t *testing.T) {
 // Throttling that has passed holds nobody back: a broker reads little for hours and then
 // much at once, which says nothing of what AWS allows it.
 func TestABurstAfterThrottling(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{}, awssecretsmanager.Options{Timeout: 2 * time.Second})
 	require.NoError(t, b.Set(t.Context(), "a/b", "v"))
@@ -159,7 +159,7 @@ func TestABurstAfterThrottling(t *testing.T) {
 
 // The deadline of a caller ends a call as such, whatever the server does.
 func TestADeadlineIsADeadline(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{}, awssecretsmanager.Options{})
 	s.Hang()
@@ -174,7 +174,7 @@ func TestADeadlineIsADeadline(t *testing.T) {
 }
 
 func TestRefusedLogins(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	const role = "arn:aws:iam::123456789012:role/nexus"
 	s := awsserver.Start(t)
 	s.AddRole(awsserver.Role{ARN: role, ExternalID: "right"})
@@ -204,7 +204,7 @@ func TestRefusedLogins(t *testing.T) {
 }
 
 func TestAnExpiredSessionIsARefusedLoginAndTheNextOneWorks(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	const role = "arn:aws:iam::123456789012:role/nexus"
 	s := awsserver.Start(t)
 	s.AddRole(awsserver.Role{ARN: role})
@@ -224,7 +224,7 @@ func TestAnExpiredSessionIsARefusedLoginAndTheNextOneWorks(t *testing.T) {
 
 // An STS that is away is an outage, not a refusal.
 func TestSTSOutage(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	const role = "arn:aws:iam::123456789012:role/nexus"
 	for name, fault := range map[string]func(*awsserver.Server){
 		"500": func(s *awsserver.Server) { s.Outage(500) }, "cut": func(s *awsserver.Server) { s.Drop() }, "HTML": func(s *awsserver.Server) { s.HTML(503) },
@@ -244,7 +244,7 @@ func TestSTSOutage(t *testing.T) {
 
 // Without credentials anywhere the program starts, and says what is missing.
 func TestNoCredentials(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b, err := awssecretsmanager.New(t.Context(), awssecretsmanager.Config{Region: awsserver.Region, Endpoint: s.URL}, awssecretsmanager.Options{})
 	require.NoError(t, err)
@@ -257,7 +257,6 @@ func TestNoCredentials(t *testing.T) {
 
 // What the environment says is used as the SDK documents it.
 func TestTheEnvironment(t *testing.T) {
-	clearEnvironment(t)
 	s := awsserver.Start(t)
 	t.Setenv("AWS_REGION", awsserver.Region)
 	t.Setenv("AWS_ACCESS_KEY_ID", awsserver.AccessKeyID)
@@ -273,7 +272,7 @@ func TestTheEnvironment(t *testing.T) {
 }
 
 func TestAKMSKeyThatCannotBeUsed(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	s.AddKey(key)
 	b := open(t, s, awssecretsmanager.Config{KMSKeyID: key, RecoveryDays: 7}, awssecretsmanager.Options{})
@@ -303,7 +302,7 @@ func TestAKMSKeyThatCannotBeUsed(t *testing.T) {
 
 // Twenty versions of a secret may have labels: a person's many are a quota, no throttling.
 func TestAQuotaIsNoThrottling(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{}, awssecretsmanager.Options{})
 	var err error
@@ -317,7 +316,7 @@ func TestAQuotaIsNoThrottling(t *testing.T) {
 }
 
 func TestConfigurationProblems(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	_, err := awssecretsmanager.New(t.Context(), awssecretsmanager.Config{
 		Region: "Frankfurt", Prefix: "a//b c", RoleARN: "role", KMSKeyID: "a b", RecoveryDays: 3, Endpoint: "vpce",
 		Tags: map[string]string{"aws:x": "1", "managed-by": "me", "": "x", "k": "a#b"},

@@ -23,6 +23,7 @@ var aKey = rapid.StringMatching(`[A-Za-z0-9_.-]{1,12}(/[A-Za-z0-9_.-]{1,12}){0,3
 var aPrefix = rapid.SampledFrom([]string{"nexus/providers", "a", "/a", "a=", "x-abcdef", "p@q+r", strings.Repeat("p", awssecretsmanager.MaxPrefixBytes)})
 
 func TestNamesAreLegalAndReversible(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		prefix, key := aPrefix.Draw(t, "prefix"), aKey.Draw(t, "key")
 		name := awssecretsmanager.Encode(prefix, key)
@@ -42,6 +43,7 @@ func TestNamesAreLegalAndReversible(t *testing.T) {
 }
 
 func TestDifferentKeysHaveDifferentNames(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		prefix, a, b := aPrefix.Draw(t, "prefix"), aKey.Draw(t, "a"), aKey.Draw(t, "b")
 		if a != b && awssecretsmanager.Encode(prefix, a) == awssecretsmanager.Encode(prefix, b) {
@@ -51,6 +53,7 @@ func TestDifferentKeysHaveDifferentNames(t *testing.T) {
 }
 
 func TestDecodeRefusesWhatEncodeDoesNotMake(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"nexus/providers", "other/a", "nexus/providers/a=", "nexus/providers/a-abcdef", "nexus/providers/a-abcdef=="} {
 		_, ok := awssecretsmanager.Decode("nexus/providers", name)
 		require.False(t, ok, name)
@@ -58,7 +61,7 @@ func TestDecodeRefusesWhatEncodeDoesNotMake(t *testing.T) {
 }
 
 func TestNamesOfKeysAtTheStore(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{})
 	for key, name := range map[string]string{
@@ -77,7 +80,7 @@ func TestNamesOfKeysAtTheStore(t *testing.T) {
 
 // What the suite stores has no name either that AWS could misread.
 func TestTheSuiteLeavesNoAmbiguousName(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{})
 	secrettest.Run(t, func(*testing.T) secret.SecretBackend { return minimal{b} })

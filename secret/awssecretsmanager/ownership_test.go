@@ -27,7 +27,7 @@ const name = "nexus/providers/a/b"
 // A write that is cut off after any number of its requests leaves the old value with its
 // old owner, or the new one with the new owner.
 func TestAWriteThatIsCutOffNeverLiesAboutTheOwner(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	for _, action := range []string{"DescribeSecret", "TagResource", "PutSecretValue", "UpdateSecretVersionStage", "UntagResource", "GetSecretValue"} {
 		t.Run(action, func(t *testing.T) {
 			s := awsserver.Start(t)
@@ -63,7 +63,7 @@ func TestAWriteThatIsCutOffNeverLiesAboutTheOwner(t *testing.T) {
 // The late half of a write that was given up cannot hit a newer value: it is fenced by
 // the version that it was to replace.
 func TestALateWriteIsFenced(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{})
 	other := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{})
@@ -96,7 +96,7 @@ func TestALateWriteIsFenced(t *testing.T) {
 
 // Two processes have no lock in common: AWS keeps them apart.
 func TestProcessesCompete(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	for _, days := range []int{0, 7} {
 		t.Run(fmt.Sprintf("recovery %d", days), func(t *testing.T) {
 			s := awsserver.Start(t)
@@ -154,7 +154,7 @@ func race(t *testing.T, bs []*awssecretsmanager.AWSBackend, lost error, write fu
 // What the broker has deleted is not read while a new value is on its way, and a restored
 // secret that nobody has written anew stays deleted.
 func TestADeletedValueDoesNotComeBackWithItsSecret(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{})
 	_, err := b.Create(t.Context(), "a/b", "deleted", "o/1")
@@ -193,7 +193,7 @@ func TestADeletedValueDoesNotComeBackWithItsSecret(t *testing.T) {
 // A name that a person has deleted is restored and overwritten, and his value stays the
 // previous one: taking the write back leaves it to be restored.
 func TestANameInAPersonsDeletionWindow(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	for _, days := range []int{0, 7} {
 		clock := new(atomic.Int64)
 		now := func() time.Time { return time.Now().Add(time.Duration(clock.Load())) }
@@ -224,7 +224,7 @@ func TestANameInAPersonsDeletionWindow(t *testing.T) {
 
 // A secret that a person has made without a value is empty, and can be filled.
 func TestASecretWithoutAValue(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	_, err := person(s).CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String(name)})
 	require.NoError(t, err)
@@ -240,7 +240,7 @@ func TestASecretWithoutAValue(t *testing.T) {
 
 // Marks of old versions do not fill the 50 tags that a secret can have.
 func TestOldMarksGo(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{RecoveryDays: 7, Tags: map[string]string{"team": "x"}}, awssecretsmanager.Options{})
 	version, err := b.Create(t.Context(), "a/b", "v", "o")

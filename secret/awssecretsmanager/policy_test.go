@@ -57,7 +57,7 @@ func life(t *testing.T, b *awssecretsmanager.AWSBackend) error {
 
 // The printed policy allows every action that is called, and none that never is.
 func TestThePolicySufficesAndIsTheLeast(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	for name, cfg := range map[string]awssecretsmanager.Config{
 		"plain": {RecoveryDays: 7},
 		"KMS":   {RecoveryDays: 7, KMSKeyID: key},
@@ -83,7 +83,7 @@ func TestThePolicySufficesAndIsTheLeast(t *testing.T) {
 
 // Without any one of its actions something does not work, or works as documented with less.
 func TestEachActionOfThePolicyIsNeeded(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	less := []string{ // what the backend does without, as its documentation says
 		"secretsmanager:BatchGetSecretValue", // reads one by one
 		"secretsmanager:UntagResource",       // leaves old marks until there are too many
@@ -107,7 +107,7 @@ func TestEachActionOfThePolicyIsNeeded(t *testing.T) {
 }
 
 func TestTheReadOnlyPolicySufficesToRead(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	s.AddKey(key)
 	cfg := awssecretsmanager.Config{RecoveryDays: 7, KMSKeyID: key}
@@ -135,7 +135,7 @@ func TestTheReadOnlyPolicySufficesToRead(t *testing.T) {
 // What SECRET_REF_ALLOWED_PREFIXES allows the policy grants to read, and no more; and a
 // diagnosis tells whether it is granted.
 func TestThePolicyReadsReferences(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	const theirs = "arn:aws:secretsmanager:eu-central-1:999999999999:secret:team-c"
 	s := awsserver.Start(t)
 	for _, name := range []string{"team-a/crm", "team-a/x/y", "team-ab/crm", "shared/oauth"} {
@@ -164,7 +164,7 @@ func TestThePolicyReadsReferences(t *testing.T) {
 }
 
 func TestThePolicyOfOtherPartitions(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	for region, want := range map[string]string{
 		"eu-central-1": `"arn:aws:secretsmanager:eu-central-1:*:secret:nexus/providers/*"`, "cn-north-1": `"arn:aws-cn:secretsmanager:cn-north-1:*:secret:nexus/providers/*"`,
 		"us-gov-west-1": `"arn:aws-us-gov:kms:us-gov-west-1:*:key/*"`,

@@ -18,7 +18,7 @@ import (
 func errorIs(err, target error) bool { return errors.Is(err, target) }
 
 func TestABatchIsOneRequest(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	for _, omit := range []bool{false, true} {
 		s := awsserver.Start(t)
 		b := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{})
@@ -56,7 +56,7 @@ func TestABatchIsOneRequest(t *testing.T) {
 }
 
 func TestABatchOfMany(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{})
 	var keys []string
@@ -76,7 +76,7 @@ func TestABatchOfMany(t *testing.T) {
 // Where no policy allows the batch, keys are read one by one, and AWS is not asked again
 // each time.
 func TestADeniedBatch(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{})
 	require.NoError(t, b.Set(t.Context(), "a/client_id", "id"))
@@ -93,7 +93,7 @@ func TestADeniedBatch(t *testing.T) {
 }
 
 func TestGetIsOneRequest(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	b := open(t, s, awssecretsmanager.Config{RecoveryDays: 7}, awssecretsmanager.Options{})
 	require.NoError(t, b.Set(t.Context(), "a/b", "v"))
@@ -107,7 +107,7 @@ func TestGetIsOneRequest(t *testing.T) {
 }
 
 func TestWhatAPersonHasStored(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	p := person(s)
 	b := open(t, s, awssecretsmanager.Config{}, awssecretsmanager.Options{})
@@ -139,7 +139,7 @@ func TestWhatAPersonHasStored(t *testing.T) {
 }
 
 func TestReferences(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	p := person(s)
 	b := open(t, s, awssecretsmanager.Config{}, awssecretsmanager.Options{})
@@ -184,7 +184,7 @@ func TestReferences(t *testing.T) {
 }
 
 func TestReferenceSegments(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	b := open(t, awsserver.Start(t), awssecretsmanager.Config{Prefix: "/nexus/providers/"}, awssecretsmanager.Options{})
 	require.Equal(t, []string{"/nexus", "providers"}, b.ReferencePrefix())
 	for path, want := range map[string][]string{

@@ -119,7 +119,7 @@ func cut(t *testing.T, s *awsserver.Server, action, owner string) {
 // restoration, and another process clears up: the secret is in its recovery window again
 // with nothing of the Create's on it, and what was deleted before can still be restored.
 func TestNothingIsLeftOfACreateInARecoveryWindow(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	for _, days := range []int{0, 7} {
 		for _, action := range []string{"TagResource", "PutSecretValue", "UpdateSecretVersionStage"} {
 			t.Run(action, func(t *testing.T) {
@@ -170,7 +170,7 @@ func deleted(t *testing.T, s *awsserver.Server) {
 // Of two that were cut off at one key each takes what is its own, and the last one puts
 // the secret back.
 func TestTwoRemnantsAtOneKey(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	deleted(t, s)
 	before := marks(t, s)
@@ -188,7 +188,7 @@ func TestTwoRemnantsAtOneKey(t *testing.T) {
 // Who is between the restoration and his mark when another one clears up gets his value
 // stored all the same.
 func TestACreateUnderWayOutlivesTheRemovalOfARemnant(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	s := awsserver.Start(t)
 	deleted(t, s)
 	arrived, release := make(chan struct{}), make(chan struct{})
@@ -229,7 +229,7 @@ func TestACreateUnderWayOutlivesTheRemovalOfARemnant(t *testing.T) {
 // A secret that a person has made without a value keeps everything but the Create's mark;
 // one that he had deleted, and that the Create has restored, is readable and stays.
 func TestTheSecretOfAPersonIsNoRemnant(t *testing.T) {
-	clearEnvironment(t)
+	t.Parallel()
 	anybody := func(string) bool { return true }
 	t.Run("without a value", func(t *testing.T) {
 		s := awsserver.Start(t)

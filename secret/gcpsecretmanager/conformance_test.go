@@ -46,19 +46,17 @@ var configurations = map[string]struct {
 	lag time.Duration
 }{
 	"Automatic":      {},
-	"UserManaged":    {cfg: gcpsecretmanager.Config{Locations: []string{"europe-west3", "europe-west4"}}},
+	"UserManaged":    {cfg: gcpsecretmanager.Config{Locations: []string{"europe-west3", "europe-west4"}, KeepVersions: 50}},
 	"UserManagedKMS": {cfg: gcpsecretmanager.Config{Locations: []string{"europe-west3", "europe-west4"}, KMSKey: localKeys}},
 	"AutomaticKMS":   {cfg: gcpsecretmanager.Config{KMSKey: globalKey, Prefix: "team__a_b-"}},
-	"Regional":       {cfg: gcpsecretmanager.Config{Location: "europe-west10"}},
+	"Regional":       {cfg: gcpsecretmanager.Config{Location: "europe-west10", KeepVersions: 1}},
 	"RegionalKMS":    {cfg: gcpsecretmanager.Config{Location: "europe-west10", KMSKey: berlinKey}},
-	"KeepOne":        {cfg: gcpsecretmanager.Config{KeepVersions: 1}},
-	"KeepMany":       {cfg: gcpsecretmanager.Config{KeepVersions: 50}},
 	"ReadingsLag":    {lag: 20 * time.Millisecond},
 }
 
 // quick are the configurations that run without being asked for more: a plain "go test
 // ./..." shall be fast.
-var quick = []string{"Automatic", "RegionalKMS", "ReadingsLag"}
+var quick = []string{"Automatic", "ReadingsLag"}
 
 // all reports whether everything shall run.
 func all() bool { return os.Getenv("NEXUS_TEST_SERVERS") == "1" || os.Getenv("CI") == "true" }
